@@ -1,0 +1,153 @@
+/* Every numeric operation of a training step, in the order in which a step uses them.
+ *
+ * A kernel takes `const struct exec *x` first: which table of implementations, which threads, which scratch memory. Functions
+ * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named by a d
+ * in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
+ *
+ * Failure is sticky: a kernel that cannot get scratch memory, or meets a size beyond the BLAS's int, records it in x->err and
+ * returns; ask once after a chain of kernels (exec_status). Results have the same bits for any number of threads as long as
+ * the BLAS runs one thread per call: every task computes a tile fixed by the shapes alone.
+ *
+ * A second backend (CUDA with cuBLAS) is one more table; code outside lib/ never looks at mat.data. */
+#ifndef KERNELS_KERNELS_H
+#define KERNELS_KERNELS_H
+
+#include "core/pool.h"
+#include "tensor/mat.h"
+
+#include <stdint.h>
+
+struct exec {
+    const struct kernels *k; /* the table: exec_open fills it by CPU features */
+    struct pool *pool;       /* NULL: one thread */
+    struct arena *scratch;   /* released by each kernel before it returns */
+    struct err *err;
+};
+
+int exec_status(const struct exec *x); /* 0, or the code of the first failure */
+
+/* ---- the BLAS behind the door (gemm.c) ---- */
+
+const char *blas_name(void);          /* "OpenBLAS 0.3.21 SkylakeX ..." as the library tells */
+int blas_set_single_thread(void);     /* RSD_BLAS_OWN: process-wide, once. 0, or -1 if this BLAS offers no way */
+const char *kernels_name(const struct kernels *k); /* "cpu avx512", ... */
+const struct kernels *kernels_choose(void);        /* the best table for this CPU */
+const struct kernels *kernels_reference(void);     /* naive loops in double precision, one thread: what the tests compare with */
+
+/* ---- embedding ---- */
+
+/* y[t,:] = w[ids[t],:]          y [T,C]  w [V,C]; ids are checked by the caller */
+void embedding_forward(const struct exec *x, struct mat y, struct mat w, const int32_t *ids);
+/* dw[ids[t],:] += dy[t,:]       in the order of t: equal bits for any number of threads */
+void embedding_backward(const struct exec *x, struct mat dw, struct mat dy, const int32_t *ids);
+
+/* ---- dropout (inverted: kept values are divided by 1 - p) ---- */
+
+/* A mask is a pure function of (seed, stream, element), so that backward makes it again instead of storing it. */
+struct dropout {
+    float p; /* 0: nothing is dropped and nothing is drawn */
+    uint64_t seed, stream;
+};
+/* y = mask(x) * x / (1-p), in place allowed; backward is the same function on gradients. */
+void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dropout d);
+
+/* ---- RMS norm (Zhang & Sennrich 2019; T5 has no mean and no bias) ---- */
+
+/* y[t,:] = x[t,:] / rms(x[t,:]) * g     rms(v) = sqrt(mean(v^2) + eps)     rrms [T]: 1 / rms, kept for backward */
+void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps);
+/* din += ..., dg += ... */
+void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
+                      const float *rrms);
+
+/* ---- matrix product ---- */
+
+/* c = alpha * op(a) op(b) + beta * c     op = transpose where ta (tb) is set; beta 0 does not read c.
+ * Linear layer with weights w [O,C] as Hugging Face stores them: y = gemm(0, x, 1, w); dx += gemm(0, dy, 0, w); dw += gemm(1, dy, 0, x). */
+void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+
+/* ---- attention over packed sequences, relative bias, no 1/sqrt(D) ---- */
+
+/* One sequence: its queries are rows q_first .. +q_len, its keys and values rows k_first .. +k_len. */
+struct attention_span {
+    size_t q_first, q_len, k_first, k_len;
+};
+struct attention {
+    size_t heads, d_kv;
+    const struct attention_span *spans;
+    size_t n_spans;
+    /* Query i of a sequence stands at position i + k_len - q_len if causal (a decoder with a cache has q_len 1 and k_len the
+     * tokens so far), else at i. Causal queries see keys up to their own position. */
+    int causal;
+    /* Score of (query at position p, key j) gets bias[h, j - p + bias_zero]; bias [H, distances]; data NULL: no bias. */
+    struct mat bias;
+    size_t bias_zero;
+    struct dropout dropout; /* on the probabilities */
+};
+/* out[i, h*D..] = sum_j softmax_j(q_i . k_j + bias) v_j      q, out [Tq, H*D]   k, v [Tk, H*D]
+ * lse [H, Tq]: log of the sum of exp of the scores, kept for backward (NULL in inference). Nothing of size Tq x Tk is kept. */
+void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
+                       const struct attention *s);
+/* dq, dk, dv += ...; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
+void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
+                        struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s);
+
+/* bias[h, d] = table[bucket[d], h]       bias [H, distances]  table [buckets, H]  bucket [distances] */
+void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket);
+/* dtable[bucket[d], h] += dbias[h, d] */
+void bias_expand_backward(const struct exec *x, struct mat dtable, struct mat dbias, const int32_t *bucket);
+
+/* ---- activations ---- */
+
+/* y = relu(x), in place allowed; backward: din = dy where in > 0 (=, may alias dy) */
+void relu_forward(const struct exec *x, struct mat y, struct mat in);
+void relu_backward(const struct exec *x, struct mat din, struct mat dy, struct mat in);
+/* y = gelu_tanh(a) * b     gelu_tanh(a) = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))  (Hendrycks & Gimpel; T5 v1.1's gate) */
+void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b);
+/* da = ..., db = ... (=, may alias a and b) */
+void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
+
+/* ---- elementwise ---- */
+
+void add(const struct exec *x, struct mat y, struct mat a, struct mat b); /* y = a + b, may alias */
+void scale(const struct exec *x, struct mat y, float s);                  /* y *= s */
+void fill(const struct exec *x, struct mat y, float v);                   /* y = v */
+void copy(const struct exec *x, struct mat y, struct mat a);              /* y = a, converting */
+void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b, float t); /* y = (1-t) a + t b; t = 0, 1 give a, b bit for bit */
+
+/* ---- losses: rows of logits in, gradient out in their place ---- */
+
+/* Sparse targets: row r of the tile has entries offsets[r] .. offsets[r+1] of (ids, probs), counted from offsets[0] = any. */
+struct sparse_rows {
+    const uint32_t *offsets;
+    const int32_t *ids;
+    const float *probs;
+};
+/* lse[r] = log sum_v exp(logits[r,v]), by the maximum first: no overflow for finite logits */
+void row_lse(const struct exec *x, float *lse, struct mat logits);
+/* Forward KL / cross-entropy against sparse targets:
+ *   loss[r] = sum_i p_i (log p_i - log q_i)  if `kl`, else  sum_i p_i (-log q_i)      q = softmax(logits[r])
+ *   logits[r,v] = weight[r] * (q_v sum_i p_i - p_v)        (=; the derivative of weight * loss in either case)
+ * The p_i need not sum to 1: what is missing is left out (the reference's `drop`). weight 0 gives a zero row. Rows of one entry
+ * with p = 1 are hard labels. With grad = 0 logits stay as they are. */
+void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
+               const float *weight, int kl, int grad);
+/* best[r] = argmax_v logits[r,v], the first of equals */
+void row_argmax(const struct exec *x, int32_t *best, struct mat logits);
+/* picked[r] = logits[r, ids[r]] */
+void row_pick(const struct exec *x, float *picked, struct mat logits, const int32_t *ids);
+
+/* ---- optimiser ---- */
+
+/* Sum of squares in double, in an order fixed by the size alone. NaN and infinity come through. */
+double sum_squares(const struct exec *x, struct mat a);
+/* AdamW (Loshchilov & Hutter 2019, as torch.optim.AdamW): g = grad * grad_scale
+ *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr * decay * w;  w -= lr * (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+ * w, m, v, g: fp32 of one shape */
+struct adamw {
+    float lr, beta1, beta2, eps, decay;
+    uint64_t t; /* this step, from 1 */
+    float grad_scale;
+};
+void adamw_update(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o);
+
+#endif
