@@ -1,0 +1,80 @@
+/* The aligner: carries the teacher's tokens and probabilities over to the pieces of the student's tokenizer.
+ *
+ * RSD_ALIGN_DTW is the alignment of Fu et al. 2023, case for case: dynamic time warping on edit distance; soft targets only where one piece equals one token.
+ * RSD_ALIGN_SPAN works on the bytes both sides cover: boundaries that meet are exact, and probability that cannot be placed is kept as tail. */
+#ifndef REASONDISTILL_ALIGNER_H
+#define REASONDISTILL_ALIGNER_H
+
+#include "reasondistill/reply.h"
+#include "reasondistill/tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rsd_aligner rsd_aligner;
+
+enum { RSD_ALIGN_SPAN, RSD_ALIGN_DTW };
+
+typedef enum rsd_kind {
+    RSD_KIND_EXACT, /* one piece, one token, the same text */
+    RSD_KIND_BLANK, /* the same but for blanks or a newline before it */
+    RSD_KIND_MERGE, /* one piece from several tokens */
+    RSD_KIND_SPLIT, /* first piece of a token that several pieces make */
+    RSD_KIND_CONT,  /* later pieces of one token: reported, not counted as soft */
+    RSD_KIND_BRIDGE, /* the texts differ here; an edit alignment bridged the gap */
+    RSD_KIND_HARD   /* only the piece itself, probability 1 */
+} rsd_kind;
+RSD_API const char *rsd_kind_name(int kind); /* "exact", ...; never NULL */
+
+typedef struct rsd_aligner_options {
+    size_t size;
+    int32_t method;         /* RSD_ALIGN_SPAN */
+    int32_t cut_after_answer; /* 1 (default): the reply is cut after its first line with "answer is" */
+} rsd_aligner_options;
+RSD_API int rsd_aligner_options_init(rsd_aligner_options *o, size_t size);
+
+/* The tokenizer must stay open as long as the aligner. *out is the caller's. RSD_EINVAL, RSD_ENOMEM. */
+RSD_API int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options *options, rsd_aligner **out);
+RSD_API void rsd_aligner_close(rsd_aligner *a);
+
+/* S student pieces (without the end token), N teacher tokens that were aligned. All arrays are borrowed until the next call on the aligner. */
+typedef struct rsd_alignment {
+    size_t size; /* sizeof(rsd_alignment) of the library */
+    const char *text; /* the student text: the reply, cut and stripped */
+    size_t text_len;
+    size_t teacher_first; /* index in the reply of the first token that was aligned */
+    size_t n_teacher;     /* N */
+    size_t n_student;     /* S */
+    const int32_t *student_ids;      /* [S] */
+    const uint32_t *map_offsets;     /* [S+1] piece s came from tokens map[map_offsets[s] .. map_offsets[s+1]) */
+    const uint32_t *map;             /* 0 .. N-1 */
+    const uint32_t *row_offsets;     /* [S+1] */
+    const int32_t *row_ids;          /* target row of piece s, most probable first but for dtw (sampled token first, as the reference) */
+    const float *row_probs;          /* in [0,1], sum at most 1; the rest is tail */
+    const float *placed;             /* [S] sum of the teacher's own probabilities that stand in the row */
+    const float *given;              /* [S] sum of the teacher's probabilities at the position (what could have been placed) */
+    const uint8_t *kinds;            /* [S] rsd_kind */
+} rsd_alignment;
+
+/* Aligns one reply. RSD_ENOLOGPROBS (no tokens), RSD_EFORMAT (tokens that do not join to the text, NaN or positive log-probabilities: which token), RSD_ENOMEM. */
+RSD_API int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignment **out);
+
+/* The line of `align --json` for the last alignment, without line feed. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
+RSD_API int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len);
+
+typedef struct rsd_align_report {
+    size_t size; /* set by the caller */
+    uint64_t replies, skipped, positions;
+    uint64_t kinds[8];     /* positions of each rsd_kind */
+    double placed, given; /* sums over positions */
+} rsd_align_report;
+
+/* Every reply of a file (a teacher store or bare bodies) into an aligned shard; `out` appears complete or not at all. skip_bad: a bad reply is counted and left out instead of ending
+ * the call. The end token is added to each reply as a hard position. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_bad, rsd_align_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,79 @@
+/* The teacher: a large model behind an OpenAI-compatible endpoint, or its recorded replies.
+ *
+ *     rsd_teacher_options o;
+ *     rsd_teacher_options_init(&o, sizeof o);
+ *     o.url = "https://api.example.com/v1";  o.model = "big";  o.samples = 40;  o.store = "teacher.jsonl";
+ *     rsd_teacher_open(ctx, &o, &t);
+ *     for each question: rsd_teacher_submit(t, &question);
+ *     while ((status = rsd_teacher_poll(t, 1000, &reply)) != RSD_END) ...
+ *
+ * Nothing is asked twice: what the store holds for (question id, sample) is not requested again. A reply handed out by rsd_teacher_poll has been written to the store. */
+#ifndef REASONDISTILL_TEACHER_H
+#define REASONDISTILL_TEACHER_H
+
+#include "reasondistill/reply.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rsd_teacher rsd_teacher;
+
+enum { RSD_API_AUTO, RSD_API_COMPLETIONS, RSD_API_CHAT };
+
+/* Strings are copied by rsd_teacher_open. */
+typedef struct rsd_teacher_options {
+    size_t size;
+    const char *url;   /* "http(s)://host/v1" or "replay:FILE" (a store, or bare response bodies) */
+    const char *model; /* sent as it is; may be NULL for replay */
+    const char *prompt; /* few-shot prefix, sent before each question; NULL: none */
+    size_t prompt_len;
+    const char *question_template; /* "{question}" is replaced; default "Question: {question}\nLet's think step by step\n" */
+    const char *store;       /* teacher.jsonl; NULL: replies are handed out and not kept */
+    const char *api_key_env; /* name of the environment variable with the key; default "OPENAI_API_KEY" (not set: no key is sent) */
+    const char *api_key_file; /* first line is the key; wins over the variable */
+    double temperature;      /* default 0.5 */
+    double timeout;          /* seconds for one request; default 600 */
+    double connect_timeout;  /* seconds; default 10 */
+    uint64_t seed;           /* sent if not 0 */
+    int32_t api;             /* RSD_API_AUTO: completions */
+    int32_t samples;         /* replies a question; default 1 */
+    int32_t max_tokens;      /* default 256 */
+    int32_t top_logprobs;    /* default 5 */
+    int32_t concurrency;     /* requests in flight; default 16 */
+    int32_t retries;         /* after the first try; default 5 */
+} rsd_teacher_options;
+RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);
+
+/* *out is the caller's. RSD_EINVAL (what is missing), RSD_EBUSY (another process writes to the store), RSD_EFORMAT (store or replay file: line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_teacher_open(rsd_ctx *ctx, const rsd_teacher_options *options, rsd_teacher **out);
+RSD_API void rsd_teacher_close(rsd_teacher *t); /* requests in flight are given up; the store is synced */
+
+typedef struct rsd_question {
+    const char *id;
+    size_t id_len;
+    const char *question;
+    size_t question_len;
+    const char *answer; /* gold answer, to label replies; NULL: not known */
+    size_t answer_len;
+} rsd_question;
+
+/* Queues the samples of one question that the store does not have yet. RSD_EINVAL (no id, no question, or the id came before with another question), RSD_ENOMEM. */
+RSD_API int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q);
+
+/* Works on the requests and hands out the next reply that has arrived, labelled and stored: RSD_OK and *reply (borrowed until the next call). RSD_AGAIN: none within `wait_ms` (0: do not
+ * wait). RSD_END: nothing is queued or in flight. RSD_ENETWORK, RSD_EREFUSED, RSD_ENOLOGPROBS, RSD_EFORMAT: one request has finally failed (counted; the text says which question); call again for the others.
+ * RSD_EIO: the store cannot be written: stop. */
+RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply);
+
+typedef struct rsd_teacher_stats {
+    size_t size; /* set by the caller */
+    uint64_t queued, in_flight, stored, already, correct, failed, missing, retries; /* replies; already: found in the store; missing: not in the replay file */
+    uint64_t prompt_tokens, completion_tokens;                                    /* as the endpoint tells */
+} rsd_teacher_stats;
+RSD_API int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
