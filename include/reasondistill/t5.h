@@ -1,0 +1,116 @@
+/* T5 (Raffel et al. 2020; v1.1: Shazeer 2020 gated GELU): forward, backward, generation, in packed batches.
+ *
+ *     rsd_t5_forward(m, &batch, RSD_TRAIN);
+ *     rsd_loss_begin(loss, &batch, 1.0 / weight);
+ *     rsd_t5_head(m, rsd_loss_tile, loss);
+ *     rsd_t5_backward(m);
+ *     rsd_optimizer_step(opt, lr, &norm); */
+#ifndef REASONDISTILL_T5_H
+#define REASONDISTILL_T5_H
+
+#include "reasondistill/batch.h"
+#include "reasondistill/ctx.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rsd_t5 rsd_t5;
+
+enum { RSD_F32, RSD_F16, RSD_BF16 };
+
+/* Opens a Hugging Face model directory: config.json and model.safetensors (or its index with shards). Weights are mapped, and copied only when written to. *out is the caller's.
+ * RSD_ENOTFOUND, RSD_EFORMAT (file, key or tensor: shape or dtype expected and found), RSD_EUNSUPPORTED (a config value that changes results and is not supported, named), RSD_ENOMEM. */
+RSD_API int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out);
+
+/* A new model with random weights from a config.json (path), initialised as in the T5 paper's code: embeddings N(0, 1), q (d_model d_kv)^-1/2, k and v d_model^-1/2, o (heads d_kv)^-1/2, FFN in d_model^-1/2, out d_ff^-1/2,
+ * relative bias d_model^-1/2, untied head d_model^-1/2, times initializer_factor. A pure function of (config, seed). *out is the caller's. Errors as rsd_t5_open. */
+RSD_API int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out);
+
+/* A second handle for another context on the same immutable, reference-counted weights: several threads generate from one set. Training either is RSD_EBUSY while both are open. */
+RSD_API int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out);
+RSD_API void rsd_t5_close(rsd_t5 *m);
+
+/* Writes config.json, generation_config.json and model.safetensors in dtype (RSD_F32, ...) to a folder that must not exist; it appears complete or not at all. Copies `tokenizer_path` (a file; NULL: none) beside them.
+ * RSD_EBUSY (exists), RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_t5_save(rsd_t5 *m, const char *dir, int dtype, const char *tokenizer_path);
+
+enum { RSD_INFER = 0, RSD_TRAIN = 1 };
+
+/* Encoder and decoder up to the final norm, for one packed batch. RSD_TRAIN keeps what backward needs and applies the config's dropout (rsd_t5_set_dropout). The batch is borrowed until rsd_t5_backward or the next forward.
+ * RSD_EINVAL (an empty sequence, an id outside the vocabulary: which sequence and position; a malformed batch), RSD_EVERSION, RSD_EBUSY (training shared weights), RSD_ENOMEM. */
+RSD_API int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode);
+
+/* Logits of some whole sequences. */
+typedef struct rsd_tile {
+    size_t size;
+    float *logits; /* [n_positions, vocab], row r at logits + r * ld */
+    size_t ld, vocab;
+    size_t first_sequence, n_sequences; /* of the batch */
+    size_t first_position, n_positions; /* rows are decoder positions first_position .. +n_positions of the batch */
+} rsd_tile;
+/* Reads the logits; after RSD_TRAIN it must overwrite every row with the gradient of the loss by the logits. Non-zero stops and is handed back. */
+typedef int (*rsd_tile_fn)(void *user, rsd_tile *tile);
+
+/* Computes logits tile by tile (whole sequences, in order) and hands each to fn; after a forward with RSD_TRAIN the gradients that fn leaves are carried back into head and decoder. [T_dec, V] never exists at once.
+ * RSD_ESTATE without a forward. */
+RSD_API int rsd_t5_head(rsd_t5 *m, rsd_tile_fn fn, void *user);
+
+/* Gradients of all parameters are added to the gradient buffers. RSD_ESTATE unless a head has run after a forward with RSD_TRAIN; RSD_ENOMEM. */
+RSD_API int rsd_t5_backward(rsd_t5 *m);
+RSD_API int rsd_t5_zero_grad(rsd_t5 *m);
+
+/* All logits of the last forward, [T_dec, vocab], into the caller's memory of n floats. RSD_EINVAL if n is not T_dec * vocab, RSD_ESTATE. */
+RSD_API int rsd_t5_logits(rsd_t5 *m, float *out, size_t n);
+
+/* Dropout rate from now on (default: the config's) and the seed of its masks; `step` makes masks differ between steps: same (seed, step), same masks. RSD_EINVAL outside [0, 1). */
+RSD_API int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step);
+
+/* ---- parameters ---- */
+
+typedef struct rsd_param {
+    size_t size; /* set by the caller */
+    const char *name; /* Hugging Face's, as long as the model */
+    size_t ndim, shape[2], count;
+    size_t layer; /* index of the layer group: 0 embedding, then encoder blocks, decoder blocks, ..., head */
+} rsd_param;
+RSD_API size_t rsd_t5_params(const rsd_t5 *m); /* number of tensors; a tied head counts once */
+RSD_API int rsd_t5_param(const rsd_t5 *m, size_t i, rsd_param *out);
+RSD_API int rsd_t5_param_find(const rsd_t5 *m, const char *name, size_t *i); /* RSD_ENOTFOUND */
+RSD_API int rsd_t5_param_read(rsd_t5 *m, size_t i, float *out, size_t n); /* RSD_EINVAL if n is not count */
+RSD_API int rsd_t5_param_write(rsd_t5 *m, size_t i, const float *in, size_t n); /* RSD_EBUSY if shared */
+RSD_API int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n); /* zeros before the first backward */
+
+/* ---- facts ---- */
+
+typedef struct rsd_t5_info {
+    size_t size; /* set by the caller */
+    uint64_t parameters, bytes; /* bytes of the weights in memory or mapped */
+    int64_t d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers, vocab;
+    int32_t dtype, gated, tied, reserved;
+    double dropout;
+} rsd_t5_info;
+RSD_API int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out);
+RSD_API const char *rsd_t5_config(const rsd_t5 *m); /* config.json as it will be saved; as long as the model */
+
+/* ---- generation ---- */
+
+typedef struct rsd_generate_options {
+    size_t size;
+    int32_t max_tokens; /* new tokens of a sequence at most, default 256 */
+    int32_t batch;      /* sequences in flight; finished ones leave and waiting ones take their place; default 32 */
+} rsd_generate_options;
+RSD_API int rsd_generate_options_init(rsd_generate_options *o, size_t size);
+
+enum { RSD_RUNNING, RSD_FINISH_STOP, RSD_FINISH_LENGTH };
+
+/* One token of sequence `input`: tokens of one input come in order, those of different inputs interleave. The end token comes with RSD_FINISH_STOP. logprob: natural log of its probability. Non-zero stops and is handed back. */
+typedef int (*rsd_token_fn)(void *user, size_t input, int32_t id, float logprob, int finish);
+
+/* Greedy generation for n inputs laid end to end (enc_ids[enc_offsets[i] .. enc_offsets[i+1]), end token included). RSD_EINVAL (as rsd_t5_forward), RSD_ENOMEM. */
+RSD_API int rsd_t5_generate(rsd_t5 *m, const int32_t *enc_ids, const uint32_t *enc_offsets, size_t n, const rsd_generate_options *options, rsd_token_fn fn, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
