@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 /* resize(user, NULL, n) allocates, resize(user, p, n) moves, resize(user, p, 0) frees and returns NULL. Must be aligned for any
- * C type. May be called from the pool's threads only by code that says so. */
+ * C type. May be called from the pool's threads only by code that says so. A NULL `struct allocator *` means mem_std. */
 struct allocator {
     void *(*resize)(void *user, void *p, size_t size);
     void *user;

@@ -17,6 +17,10 @@ struct text text_of(const char *cstr); /* NULL gives the empty text */
 bool text_eq(struct text a, struct text b);
 bool text_is(struct text a, const char *cstr);
 
+/* Length (1 to 4) of the well-formed UTF-8 sequence at the start of p[0..n), 0 if there is none. */
+size_t utf8_sequence(const char *p, size_t n);
+bool text_is_utf8(struct text t);
+
 /* A buffer that remembers that an allocation failed: write all you want, ask once at the end (str_status). */
 struct str {
     char *p; /* NULL until something is written */
