@@ -29,6 +29,7 @@ struct text json_key(const struct json *v);   /* key of a member of an object */
 const struct json *json_get(const struct json *obj, const char *key); /* NULL if absent or obj is no object */
 struct text json_text(const struct json *v);  /* of a JSON_TEXT; else empty */
 double json_number(const struct json *v);     /* of a JSON_NUMBER; else NaN */
+bool json_exact(const struct json *v, int64_t *out); /* the number as an integer, if it is one of 64 bits; all digits count */
 bool json_bool(const struct json *v);         /* of a JSON_BOOL; else false */
 
 /* Members that must have a type and a range: 0 and *out, or ERR_FORMAT saying which key, what was expected and what was found.
