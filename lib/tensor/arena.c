@@ -1,0 +1,109 @@
+/* Arenas: a list of blocks that is filled from the front. Blocks behind the one being filled stay for reuse, so that a step
+ * that takes the same pieces as the step before asks nothing from the system. */
+#include "tensor/mat.h"
+
+struct arena_block {
+    struct arena_block *next;
+    size_t cap, n; /* bytes in `data`, and taken from it */
+    unsigned char *data;
+};
+
+enum { ALIGN = 64, SMALLEST = 1 << 16 };
+
+void arena_init(struct arena *r, const struct allocator *a) {
+    *r = (struct arena){.a = a};
+}
+
+void arena_free(struct arena *r) {
+    for (struct arena_block *b = r->first, *next; b; b = next) {
+        next = b->next;
+        mem_free_aligned(r->a, b->data);
+        mem_free(r->a, b);
+    }
+    *r = (struct arena){.peak = r->peak, .a = r->a};
+}
+
+void arena_reset(struct arena *r) {
+    if (r->first && r->first->next) {
+        arena_free(r); /* the next block is made as large as the peak: all pieces in one */
+        return;
+    }
+    r->last = r->first;
+    r->used = 0;
+    if (r->first) {
+        r->first->n = 0;
+    }
+}
+
+static struct arena_block *add_block(struct arena *r, size_t need, struct err *e) {
+    size_t cap = need > SMALLEST ? need : SMALLEST;
+    if (!r->first && r->peak > cap) {
+        cap = r->peak;
+    }
+    if (r->last && cap < r->last->cap) {
+        cap = r->last->cap;
+    }
+    struct arena_block *b = mem_new(r->a, 1, sizeof *b, e);
+    unsigned char *data = b ? mem_aligned(r->a, cap, 1, e) : NULL;
+    if (!data) {
+        mem_free(r->a, b);
+        return NULL;
+    }
+    *b = (struct arena_block){.cap = cap, .data = data};
+    if (r->last) {
+        b->next = r->last->next;
+        r->last->next = b;
+    } else {
+        r->first = b;
+    }
+    return b;
+}
+
+void *arena_take(struct arena *r, size_t n, size_t size, struct err *e) {
+    size_t bytes = 0;
+    if (!size_mul(n, size, &bytes) || !size_add(bytes, ALIGN - 1, &bytes)) {
+        err_set(e, ERR_NOMEM, "%zu objects of %zu bytes do not fit into memory", n, size);
+        return NULL;
+    }
+    bytes &= ~(size_t)(ALIGN - 1);
+    struct arena_block *b = r->last;
+    if (!b || b->cap - b->n < bytes) {
+        b = b ? b->next : NULL;
+        if (!b || b->cap < bytes) {
+            b = add_block(r, bytes, e);
+        }
+        if (!b) {
+            return NULL;
+        }
+        b->n = 0;
+        r->last = b;
+    }
+    void *p = b->data + b->n;
+    b->n += bytes;
+    r->used += bytes;
+    r->peak = r->used > r->peak ? r->used : r->peak;
+    return p;
+}
+
+struct mat arena_mat(struct arena *r, enum dtype dtype, size_t rows, size_t cols, struct err *e) {
+    struct mat m = mat_of(NULL, dtype, rows, cols);
+    size_t n = 0;
+    if (!size_mul(rows, cols, &n)) {
+        err_set(e, ERR_NOMEM, "a matrix of %zu x %zu does not fit into memory", rows, cols);
+        return m;
+    }
+    m.data = arena_take(r, n, dtype_size(dtype), e);
+    return m;
+}
+
+struct arena_mark arena_mark(const struct arena *r) {
+    return (struct arena_mark){.last = r->last, .in_block = r->last ? r->last->n : 0, .used = r->used};
+}
+
+void arena_release(struct arena *r, struct arena_mark m) {
+    r->last = m.last ? m.last : r->first; /* marked while empty: start again with the first block */
+    r->used = m.used;
+    if (r->last) {
+        r->last->n = m.in_block;
+    }
+}
