@@ -1,0 +1,347 @@
+/* The public face of the kernels: every call is checked here, once, and goes through the table.
+ *
+ * A call that follows a failure does nothing, so a chain of kernels needs one question at its end; a matrix whose memory could
+ * not be had is then never touched. */
+#include "kernels/table.h"
+
+#include <limits.h>
+
+int exec_status(const struct exec *x) {
+    return x->err ? x->err->code : 0;
+}
+
+/* ---- which table ---- */
+
+const char *kernels_name(const struct kernels *k) {
+    return k->name;
+}
+
+const struct kernels *kernels_reference(void) {
+    return &kernels_table_reference;
+}
+
+const struct kernels *kernels_choose(void) {
+#ifdef KERNELS_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
+        return &kernels_table_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return &kernels_table_avx2;
+    }
+#endif
+    return &kernels_table_generic;
+}
+
+/* ---- checks ---- */
+
+static bool fail(const struct exec *x, int code, const char *kernel, const char *what) {
+    err_set(x->err, code, "%s: %s", kernel, what);
+    return false;
+}
+
+/* Nothing has failed before, and each of the n matrices is F32 with memory and a sane shape. */
+static bool ready(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
+    if (exec_status(x)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (m[i].dtype != DTYPE_F32) {
+            err_set(x->err, ERR_UNSUPPORTED, "%s: no implementation for %s, only for F32", kernel, dtype_name(m[i].dtype));
+            return false;
+        }
+        if (m[i].rows > INT_MAX || m[i].cols > INT_MAX || m[i].ld > INT_MAX) {
+            /* A flat parameter arena may be long, as one row; only its products go through an int. */
+            if (m[i].rows != 1) {
+                err_set(x->err, ERR_INVALID, "%s: a matrix of %zu x %zu (stride %zu) is beyond the BLAS's int", kernel, m[i].rows,
+                        m[i].cols, m[i].ld);
+                return false;
+            }
+        }
+        if (m[i].rows > 1 && m[i].ld < m[i].cols) {
+            err_set(x->err, ERR_INVALID, "%s: rows of %zu columns with a stride of %zu", kernel, m[i].cols, m[i].ld);
+            return false;
+        }
+        if (!m[i].data && m[i].rows && m[i].cols) {
+            return fail(x, ERR_INVALID, kernel, "a matrix without memory");
+        }
+        if ((uintptr_t)m[i].data % sizeof(float)) {
+            return fail(x, ERR_INVALID, kernel, "a matrix that is not aligned to its elements");
+        }
+    }
+    return true;
+}
+
+static bool shape_is(const struct exec *x, const char *kernel, const char *name, struct mat m, size_t rows, size_t cols) {
+    if (m.rows == rows && m.cols == cols) {
+        return true;
+    }
+    err_set(x->err, ERR_INVALID, "%s: %s is %zu x %zu, expected %zu x %zu", kernel, name, m.rows, m.cols, rows, cols);
+    return false;
+}
+
+static bool ready_same(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
+    if (!ready(x, kernel, m, n)) {
+        return false;
+    }
+    for (size_t i = 1; i < n; i++) {
+        if (!shape_is(x, kernel, "an argument", m[i], m[0].rows, m[0].cols)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A vector is one row; a column of n x 1 without gaps is the same memory. */
+static bool vector_is(const struct exec *x, const char *kernel, const char *name, struct mat *m, size_t n) {
+    if (m->cols == 1 && m->rows == n && m->ld == 1) {
+        *m = mat_of(m->data, m->dtype, 1, n);
+    }
+    return shape_is(x, kernel, name, *m, 1, n);
+}
+
+#define MATS(...)    (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
+#define READY(...)   ready(x, __func__, MATS(__VA_ARGS__))
+#define SAME(...)    ready_same(x, __func__, MATS(__VA_ARGS__))
+#define SHAPE(m, r, c) shape_is(x, __func__, #m, m, r, c)
+#define VECTOR(m, n) vector_is(x, __func__, #m, &(m), n)
+
+/* ---- calls ---- */
+
+void embedding_forward(const struct exec *x, struct mat y, struct mat w, const int32_t *ids) {
+    if (READY(y, w) && SHAPE(y, y.rows, w.cols)) {
+        x->k->embedding_forward(x, y, w, ids);
+    }
+}
+
+void embedding_backward(const struct exec *x, struct mat dw, struct mat dy, const int32_t *ids) {
+    if (READY(dw, dy) && SHAPE(dy, dy.rows, dw.cols)) {
+        x->k->embedding_backward(x, dw, dy, ids);
+    }
+}
+
+void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
+    if (!SAME(y, in)) {
+        return;
+    }
+    if (!(d.p >= 0 && d.p < 1)) {
+        fail(x, ERR_INVALID, __func__, "the rate must be at least 0 and below 1");
+        return;
+    }
+    x->k->dropout_apply(x, y, in, d);
+}
+
+void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps) {
+    if (SAME(y, in) && READY(g) && VECTOR(g, in.cols)) {
+        x->k->rmsnorm_forward(x, y, rrms, in, g, eps);
+    }
+}
+
+void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
+                      const float *rrms) {
+    if (SAME(din, dy, in) && READY(dg, g) && VECTOR(g, in.cols) && VECTOR(dg, in.cols)) {
+        x->k->rmsnorm_backward(x, din, dg, dy, in, g, rrms);
+    }
+}
+
+void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    if (!READY(c, a, b)) {
+        return;
+    }
+    size_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols, k2 = tb ? b.cols : b.rows, n = tb ? b.rows : b.cols;
+    if (k != k2 || c.rows != m || c.cols != n) {
+        err_set(x->err, ERR_INVALID, "gemm: %zu x %zu = (%zu x %zu) (%zu x %zu) does not fit together", c.rows, c.cols, m, k, k2,
+                n);
+        return;
+    }
+    if (n > INT_MAX || k > INT_MAX) {
+        err_set(x->err, ERR_INVALID, "gemm: a dimension of %zu is beyond the BLAS's int", n > k ? n : k);
+        return;
+    }
+    x->k->gemm(x, c, ta, a, tb, b, alpha, beta);
+}
+
+/* Every span lies inside the matrices and every distance inside the bias. */
+static bool spans_fit(const struct exec *x, const char *kernel, struct mat q, struct mat k, const struct attention *s) {
+    for (size_t i = 0; i < s->n_spans; i++) {
+        const struct attention_span *p = &s->spans[i];
+        if (p->q_len > q.rows || p->q_first > q.rows - p->q_len || p->k_len > k.rows || p->k_first > k.rows - p->k_len ||
+            p->k_len == 0 || (s->causal && p->q_len > p->k_len)) {
+            err_set(x->err, ERR_INVALID, "%s: span %zu (queries %zu+%zu of %zu, keys %zu+%zu of %zu) is empty or outside", kernel,
+                    i, p->q_first, p->q_len, q.rows, p->k_first, p->k_len, k.rows);
+            return false;
+        }
+        if (!s->bias.data || p->q_len == 0) {
+            continue;
+        }
+        size_t first = s->causal ? p->k_len - p->q_len : 0, last = first + p->q_len - 1;
+        size_t reach = s->causal ? 0 : p->k_len - 1; /* the largest j - p is `reach` at p = 0, or 0 if causal */
+        if (s->bias_zero < last || s->bias_zero >= s->bias.cols || reach >= s->bias.cols - s->bias_zero) {
+            err_set(x->err, ERR_INVALID, "%s: span %zu needs distances -%zu .. %zu, the bias has -%zu .. %zu", kernel, i, last,
+                    reach, s->bias_zero, s->bias.cols - 1 - s->bias_zero);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool attention_fits(const struct exec *x, const char *kernel, struct mat q, struct mat k, struct mat v,
+                           const struct attention *s) {
+    size_t width = 0;
+    if (!size_mul(s->heads, s->d_kv, &width) || !shape_is(x, kernel, "q", q, q.rows, width) ||
+        !shape_is(x, kernel, "k", k, k.rows, width) || !shape_is(x, kernel, "v", v, k.rows, width)) {
+        return false;
+    }
+    if (s->bias.data && (!ready(x, kernel, &s->bias, 1) || !shape_is(x, kernel, "bias", s->bias, s->heads, s->bias.cols))) {
+        return false;
+    }
+    if (!(s->dropout.p >= 0 && s->dropout.p < 1)) {
+        return fail(x, ERR_INVALID, kernel, "the dropout rate must be at least 0 and below 1");
+    }
+    return spans_fit(x, kernel, q, k, s);
+}
+
+void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
+                       const struct attention *s) {
+    if (SAME(out, q) && SAME(k, v) && attention_fits(x, __func__, q, k, v, s)) {
+        x->k->attention_forward(x, out, lse, q, k, v, s);
+    }
+}
+
+void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
+                        struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s) {
+    if (!SAME(q, dq, dout, out) || !SAME(k, v, dk, dv) || !attention_fits(x, __func__, q, k, v, s)) {
+        return;
+    }
+    if (dbias.data && (!READY(dbias) || !SHAPE(dbias, s->bias.rows, s->bias.cols))) {
+        return;
+    }
+    x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, s);
+}
+
+void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {
+    if (READY(bias, table) && SHAPE(bias, table.cols, bias.cols)) {
+        x->k->bias_expand_forward(x, bias, table, bucket);
+    }
+}
+
+void bias_expand_backward(const struct exec *x, struct mat dtable, struct mat dbias, const int32_t *bucket) {
+    if (READY(dbias, dtable) && SHAPE(dbias, dtable.cols, dbias.cols)) {
+        x->k->bias_expand_backward(x, dtable, dbias, bucket);
+    }
+}
+
+void relu_forward(const struct exec *x, struct mat y, struct mat in) {
+    if (SAME(y, in)) {
+        x->k->relu_forward(x, y, in);
+    }
+}
+
+void relu_backward(const struct exec *x, struct mat din, struct mat dy, struct mat in) {
+    if (SAME(din, dy, in)) {
+        x->k->relu_backward(x, din, dy, in);
+    }
+}
+
+void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    if (SAME(y, a, b)) {
+        x->k->geglu_forward(x, y, a, b);
+    }
+}
+
+void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
+    if (SAME(da, db, dy, a, b)) {
+        x->k->geglu_backward(x, da, db, dy, a, b);
+    }
+}
+
+void add(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    if (SAME(y, a, b)) {
+        x->k->add(x, y, a, b);
+    }
+}
+
+void scale(const struct exec *x, struct mat y, float s) {
+    if (READY(y)) {
+        x->k->scale(x, y, s);
+    }
+}
+
+void fill(const struct exec *x, struct mat y, float v) {
+    if (READY(y)) {
+        x->k->fill(x, y, v);
+    }
+}
+
+struct copy_job {
+    struct mat y, a;
+    size_t step;
+};
+
+/* Rows are cut into pieces of `step` elements. */
+static void copy_task(void *arg, size_t task, size_t worker) {
+    (void)worker;
+    const struct copy_job *j = arg;
+    size_t per_row = (j->y.cols + j->step - 1) / j->step, r = task / per_row, first = task % per_row * j->step;
+    size_t n = j->y.cols - first < j->step ? j->y.cols - first : j->step;
+    struct mat y = mat_cols(mat_rows(j->y, r, 1), first, n), a = mat_cols(mat_rows(j->a, r, 1), first, n);
+    dtype_convert(y.data, y.dtype, a.data, a.dtype, n);
+}
+
+void copy(const struct exec *x, struct mat y, struct mat a) {
+    if (exec_status(x) || !shape_is(x, __func__, "the source", a, y.rows, y.cols) || y.rows == 0 || y.cols == 0) {
+        return;
+    }
+    if (!y.data || !a.data) {
+        fail(x, ERR_INVALID, __func__, "a matrix without memory");
+        return;
+    }
+    struct copy_job j = {.y = y, .a = a, .step = 1U << 15};
+    if (y.ld == y.cols && a.ld == a.cols) { /* without gaps: one long row */
+        j.y = mat_of(y.data, y.dtype, 1, y.rows * y.cols);
+        j.a = mat_of(a.data, a.dtype, 1, y.rows * y.cols);
+    }
+    pool_run(x->pool, j.y.rows * ((j.y.cols + j.step - 1) / j.step), copy_task, &j);
+}
+
+void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b, float t) {
+    if (SAME(y, a, b)) {
+        x->k->lerp(x, y, a, b, t);
+    }
+}
+
+void row_lse(const struct exec *x, float *lse, struct mat logits) {
+    if (READY(logits)) {
+        x->k->row_lse(x, lse, logits);
+    }
+}
+
+void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
+               const float *weight, int kl, int grad) {
+    if (READY(logits)) {
+        x->k->soft_xent(x, loss, logits, lse, targets, weight, kl, grad);
+    }
+}
+
+void row_argmax(const struct exec *x, int32_t *best, struct mat logits) {
+    if (READY(logits)) {
+        x->k->row_argmax(x, best, logits);
+    }
+}
+
+void row_pick(const struct exec *x, float *picked, struct mat logits, const int32_t *ids) {
+    if (READY(logits)) {
+        x->k->row_pick(x, picked, logits, ids);
+    }
+}
+
+double sum_squares(const struct exec *x, struct mat a) {
+    return READY(a) ? x->k->sum_squares(x, a) : 0;
+}
+
+void adamw_update(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o) {
+    if (SAME(w, m, v, g)) {
+        x->k->adamw_update(x, w, m, v, g, o);
+    }
+}

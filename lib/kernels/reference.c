@@ -1,0 +1,452 @@
+/* The naive table: each operation as its formula in kernels.h says it, element by element, in double precision and one thread.
+ * It is what the fast tables are compared with; nothing here is clever. */
+#include "core/rng.h"
+#include "kernels/mask.h"
+#include "kernels/table.h"
+
+#include <math.h>
+#include <string.h>
+
+static float get(struct mat m, size_t r, size_t c) {
+    return row_of(m, r)[c];
+}
+
+static void set(struct mat m, size_t r, size_t c, double v) {
+    row_of(m, r)[c] = (float)v;
+}
+
+static void embedding_forward_ref(const struct exec *x, struct mat y, struct mat w, const int32_t *ids) {
+    (void)x;
+    for (size_t t = 0; t < y.rows; t++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, t, c, get(w, (size_t)ids[t], c));
+        }
+    }
+}
+
+static void embedding_backward_ref(const struct exec *x, struct mat dw, struct mat dy, const int32_t *ids) {
+    (void)x;
+    for (size_t t = 0; t < dy.rows; t++) {
+        for (size_t c = 0; c < dy.cols; c++) {
+            set(dw, (size_t)ids[t], c, (double)get(dw, (size_t)ids[t], c) + (double)get(dy, t, c));
+        }
+    }
+}
+
+/* 0 for a dropped element, else 1 / (1-p) */
+static double keep(struct dropout d, uint64_t element) {
+    if (d.p <= 0) {
+        return 1;
+    }
+    uint32_t words[4], r = (uint32_t)(element % MASK_GROUP);
+    philox(words, d.seed, d.stream, element / MASK_GROUP * MASK_BLOCKS + r % MASK_BLOCKS);
+    uint32_t half = words[r / 32] >> (r / 16 % 2 * 16) & 0xffffU;
+    return half >= mask_threshold(d.p) ? 1 / (1 - (double)d.p) : 0;
+}
+
+static void dropout_apply_ref(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            double k = keep(d, r * y.cols + c);
+            set(y, r, c, k > 0 ? k * (double)get(in, r, c) : 0);
+        }
+    }
+}
+
+static void rmsnorm_forward_ref(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps) {
+    (void)x;
+    for (size_t t = 0; t < y.rows; t++) {
+        double sum = 0;
+        for (size_t c = 0; c < y.cols; c++) {
+            sum += (double)get(in, t, c) * (double)get(in, t, c);
+        }
+        double r = 1 / sqrt(sum / (double)y.cols + (double)eps);
+        rrms[t] = (float)r;
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, t, c, (double)get(in, t, c) * r * (double)get(g, 0, c));
+        }
+    }
+}
+
+static void rmsnorm_backward_ref(const struct exec *x, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
+                                 const float *rrms) {
+    (void)x;
+    for (size_t t = 0; t < dy.rows; t++) {
+        double r = (double)rrms[t], dot = 0;
+        for (size_t c = 0; c < dy.cols; c++) {
+            dot += (double)get(dy, t, c) * (double)get(g, 0, c) * (double)get(in, t, c);
+        }
+        for (size_t c = 0; c < dy.cols; c++) {
+            double d = r * (double)get(g, 0, c) * (double)get(dy, t, c) - r * r * r * dot / (double)dy.cols * (double)get(in, t, c);
+            set(din, t, c, (double)get(din, t, c) + d);
+        }
+    }
+    for (size_t c = 0; c < dy.cols; c++) {
+        double sum = (double)get(dg, 0, c);
+        for (size_t t = 0; t < dy.rows; t++) {
+            sum += (double)get(dy, t, c) * (double)get(in, t, c) * (double)rrms[t];
+        }
+        set(dg, 0, c, sum);
+    }
+}
+
+static void gemm_ref(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    (void)x;
+    size_t inner = ta ? a.rows : a.cols;
+    for (size_t i = 0; i < c.rows; i++) {
+        for (size_t j = 0; j < c.cols; j++) {
+            double sum = 0;
+            for (size_t k = 0; k < inner; k++) {
+                sum += (double)(ta ? get(a, k, i) : get(a, i, k)) * (double)(tb ? get(b, j, k) : get(b, k, j));
+            }
+            double old = beta != 0 ? (double)beta * (double)get(c, i, j) : 0;
+            set(c, i, j, (double)alpha * sum + old);
+        }
+    }
+}
+
+/* ---- attention: one query of one head at a time ---- */
+
+struct query {
+    size_t span, i, pos, keys, head;
+    const struct attention_span *p;
+    uint64_t element; /* of its first probability */
+};
+
+static double score(const struct attention *s, const struct query *u, size_t j, struct mat q, struct mat k) {
+    double sum = 0;
+    for (size_t d = 0; d < s->d_kv; d++) {
+        sum += (double)get(q, u->p->q_first + u->i, u->head * s->d_kv + d) * (double)get(k, u->p->k_first + j, u->head * s->d_kv + d);
+    }
+    return sum + (s->bias.data ? (double)get(s->bias, u->head, s->bias_zero + j - u->pos) : 0);
+}
+
+/* Calls fn for every (span, head, query) with room for two rows of probabilities. */
+struct attention_run {
+    const struct attention *s;
+    struct mat q, k, v, out, dq, dk, dv, dbias, dout;
+    float *lse;
+    const float *lse_in;
+    double *row, *drow;
+};
+
+static void each_query(const struct exec *x, struct attention_run *run, void (*fn)(const struct attention_run *, const struct query *)) {
+    const struct attention *s = run->s;
+    struct arena_mark mark = arena_mark(x->scratch);
+    size_t most = 1;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        most = s->spans[i].k_len > most ? s->spans[i].k_len : most;
+    }
+    uint64_t *area = arena_take(x->scratch, s->n_spans + 1, sizeof *area, x->err);
+    run->row = arena_take(x->scratch, most, sizeof(double), x->err);
+    run->drow = arena_take(x->scratch, most, sizeof(double), x->err);
+    if (area && run->row && run->drow) {
+        mask_areas(area, s);
+        for (size_t span = 0; span < s->n_spans; span++) {
+            const struct attention_span *p = &s->spans[span];
+            for (size_t h = 0; h < s->heads; h++) {
+                for (size_t i = 0; i < p->q_len; i++) {
+                    size_t pos = s->causal ? i + p->k_len - p->q_len : i;
+                    struct query u = {.span = span, .i = i, .pos = pos, .keys = s->causal ? pos + 1 : p->k_len, .head = h, .p = p,
+                                      .element = h * area[s->n_spans] + area[span] + i * p->k_len};
+                    fn(run, &u);
+                }
+            }
+        }
+    }
+    arena_release(x->scratch, mark);
+}
+
+static void query_forward(const struct attention_run *run, const struct query *u) {
+    const struct attention *s = run->s;
+    double max = -INFINITY, sum = 0;
+    for (size_t j = 0; j < u->keys; j++) {
+        run->row[j] = score(s, u, j, run->q, run->k);
+        max = fmax(max, run->row[j]);
+    }
+    for (size_t j = 0; j < u->keys; j++) {
+        run->row[j] = exp(run->row[j] - max);
+        sum += run->row[j];
+    }
+    for (size_t d = 0; d < s->d_kv; d++) {
+        double o = 0;
+        for (size_t j = 0; j < u->keys; j++) {
+            o += run->row[j] / sum * keep(s->dropout, u->element + j) * (double)get(run->v, u->p->k_first + j, u->head * s->d_kv + d);
+        }
+        set(run->out, u->p->q_first + u->i, u->head * s->d_kv + d, o);
+    }
+    if (run->lse) {
+        run->lse[u->head * run->q.rows + u->p->q_first + u->i] = (float)(max + log(sum));
+    }
+}
+
+static void query_backward(const struct attention_run *run, const struct query *u) {
+    const struct attention *s = run->s;
+    size_t r = u->p->q_first + u->i, c0 = u->head * s->d_kv;
+    double lse = (double)run->lse_in[u->head * run->q.rows + r], mean = 0;
+    for (size_t j = 0; j < u->keys; j++) {
+        double p = exp(score(s, u, j, run->q, run->k) - lse), kept = keep(s->dropout, u->element + j), dp = 0;
+        for (size_t d = 0; d < s->d_kv; d++) {
+            size_t rk = u->p->k_first + j;
+            double o = (double)get(run->dout, r, c0 + d);
+            dp += o * (double)get(run->v, rk, c0 + d);
+            set(run->dv, rk, c0 + d, (double)get(run->dv, rk, c0 + d) + p * kept * o);
+        }
+        run->row[j] = p;
+        run->drow[j] = dp * kept;
+        mean += p * run->drow[j];
+    }
+    for (size_t j = 0; j < u->keys; j++) {
+        double ds = run->row[j] * (run->drow[j] - mean);
+        size_t rk = u->p->k_first + j;
+        for (size_t d = 0; d < s->d_kv; d++) {
+            set(run->dq, r, c0 + d, (double)get(run->dq, r, c0 + d) + ds * (double)get(run->k, rk, c0 + d));
+            set(run->dk, rk, c0 + d, (double)get(run->dk, rk, c0 + d) + ds * (double)get(run->q, r, c0 + d));
+        }
+        if (run->dbias.data) {
+            size_t at = s->bias_zero + j - u->pos;
+            set(run->dbias, u->head, at, (double)get(run->dbias, u->head, at) + ds);
+        }
+    }
+}
+
+static void attention_forward_ref(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
+                                  const struct attention *s) {
+    struct attention_run run = {.s = s, .q = q, .k = k, .v = v, .out = out, .lse = lse};
+    each_query(x, &run, query_forward);
+}
+
+static void attention_backward_ref(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
+                                   struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
+                                   const struct attention *s) {
+    struct attention_run run = {.s = s, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .dbias = dbias,
+                                .dout = dout, .lse_in = lse};
+    each_query(x, &run, query_backward);
+}
+
+static void bias_expand_forward_ref(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {
+    (void)x;
+    for (size_t h = 0; h < bias.rows; h++) {
+        for (size_t d = 0; d < bias.cols; d++) {
+            set(bias, h, d, get(table, (size_t)bucket[d], h));
+        }
+    }
+}
+
+static void bias_expand_backward_ref(const struct exec *x, struct mat dtable, struct mat dbias, const int32_t *bucket) {
+    (void)x;
+    for (size_t h = 0; h < dbias.rows; h++) {
+        for (size_t b = 0; b < dtable.rows; b++) {
+            double sum = get(dtable, b, h);
+            for (size_t d = 0; d < dbias.cols; d++) {
+                sum += (size_t)bucket[d] == b ? (double)get(dbias, h, d) : 0;
+            }
+            set(dtable, b, h, sum);
+        }
+    }
+}
+
+/* ---- elementwise ---- */
+
+static void relu_forward_ref(const struct exec *x, struct mat y, struct mat in) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, get(in, r, c) <= 0 ? 0 : get(in, r, c));
+        }
+    }
+}
+
+static void relu_backward_ref(const struct exec *x, struct mat din, struct mat dy, struct mat in) {
+    (void)x;
+    for (size_t r = 0; r < din.rows; r++) {
+        for (size_t c = 0; c < din.cols; c++) {
+            set(din, r, c, get(in, r, c) > 0 ? get(dy, r, c) : 0);
+        }
+    }
+}
+
+static double gelu(double a) {
+    return a / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (a + 0.044715 * a * a * a)));
+}
+
+static double gelu_slope(double a) {
+    double k = sqrt(2 / 3.14159265358979323846), t = tanh(k * (a + 0.044715 * a * a * a));
+    return (1 + t) / 2 + a / 2 * (1 - t * t) * k * (1 + 3 * 0.044715 * a * a);
+}
+
+static void geglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, gelu((double)get(a, r, c)) * (double)get(b, r, c));
+        }
+    }
+}
+
+static void geglu_backward_ref(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
+    (void)x;
+    for (size_t r = 0; r < dy.rows; r++) {
+        for (size_t c = 0; c < dy.cols; c++) {
+            double av = (double)get(a, r, c), bv = (double)get(b, r, c), d = (double)get(dy, r, c);
+            set(da, r, c, d * bv * gelu_slope(av));
+            set(db, r, c, d * gelu(av));
+        }
+    }
+}
+
+static void add_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, (double)get(a, r, c) + (double)get(b, r, c));
+        }
+    }
+}
+
+static void scale_ref(const struct exec *x, struct mat y, float s) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, (double)get(y, r, c) * (double)s);
+        }
+    }
+}
+
+static void fill_ref(const struct exec *x, struct mat y, float v) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, v);
+        }
+    }
+}
+
+static void lerp_ref(const struct exec *x, struct mat y, struct mat a, struct mat b, float t) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            double av = get(a, r, c), bv = get(b, r, c);
+            set(y, r, c, t <= 0 && t >= 0 ? av : t <= 1 && t >= 1 ? bv : (1 - (double)t) * av + (double)t * bv);
+        }
+    }
+}
+
+/* ---- losses ---- */
+
+static double lse_ref(struct mat logits, size_t r) {
+    double max = -INFINITY, sum = 0;
+    for (size_t v = 0; v < logits.cols; v++) {
+        max = fmax(max, get(logits, r, v));
+    }
+    for (size_t v = 0; v < logits.cols && !isinf(max); v++) {
+        sum += exp((double)get(logits, r, v) - max);
+    }
+    return isinf(max) ? max : max + log(sum);
+}
+
+static void row_lse_ref(const struct exec *x, float *lse, struct mat logits) {
+    (void)x;
+    for (size_t r = 0; r < logits.rows; r++) {
+        lse[r] = (float)lse_ref(logits, r);
+    }
+}
+
+static void soft_xent_ref(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
+                          const float *weight, int kl, int grad) {
+    (void)x;
+    for (size_t r = 0; r < logits.rows; r++) {
+        size_t first = targets.offsets[r] - targets.offsets[0], last = targets.offsets[r + 1] - targets.offsets[0];
+        double sum = 0, mass = 0;
+        for (size_t i = first; i < last; i++) {
+            double p = (double)targets.probs[i];
+            if (p > 0) {
+                sum += p * ((kl ? log(p) : 0) - ((double)get(logits, r, (size_t)targets.ids[i]) - (double)lse[r]));
+                mass += p;
+            }
+        }
+        loss[r] = (float)sum;
+        for (size_t v = 0; grad && v < logits.cols; v++) {
+            double d = mass * exp((double)get(logits, r, v) - (double)lse[r]);
+            for (size_t i = first; i < last; i++) {
+                d -= (size_t)targets.ids[i] == v ? (double)targets.probs[i] : 0;
+            }
+            set(logits, r, v, weight[r] > 0 || weight[r] < 0 ? (double)weight[r] * d : 0);
+        }
+    }
+}
+
+static void row_argmax_ref(const struct exec *x, int32_t *best, struct mat logits) {
+    (void)x;
+    for (size_t r = 0; r < logits.rows; r++) {
+        best[r] = 0;
+        for (size_t v = 1; v < logits.cols; v++) {
+            best[r] = get(logits, r, v) > get(logits, r, (size_t)best[r]) ? (int32_t)v : best[r];
+        }
+    }
+}
+
+static void row_pick_ref(const struct exec *x, float *picked, struct mat logits, const int32_t *ids) {
+    (void)x;
+    for (size_t r = 0; r < logits.rows; r++) {
+        picked[r] = get(logits, r, (size_t)ids[r]);
+    }
+}
+
+/* ---- optimiser ---- */
+
+static double sum_squares_ref(const struct exec *x, struct mat a) {
+    (void)x;
+    double sum = 0;
+    for (size_t r = 0; r < a.rows; r++) {
+        for (size_t c = 0; c < a.cols; c++) {
+            sum += (double)get(a, r, c) * (double)get(a, r, c);
+        }
+    }
+    return sum;
+}
+
+static void adamw_update_ref(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o) {
+    (void)x;
+    double b1 = (double)o->beta1, b2 = (double)o->beta2;
+    double c1 = 1 - pow(b1, (double)o->t), c2 = 1 - pow(b2, (double)o->t);
+    for (size_t r = 0; r < w.rows; r++) {
+        for (size_t c = 0; c < w.cols; c++) {
+            double grad = (double)get(g, r, c) * (double)o->grad_scale;
+            double mv = b1 * (double)get(m, r, c) + (1 - b1) * grad, vv = b2 * (double)get(v, r, c) + (1 - b2) * grad * grad;
+            double wv = (double)get(w, r, c) * (1 - (double)o->lr * (double)o->decay);
+            set(w, r, c, wv - (double)o->lr * (mv / c1) / (sqrt(vv / c2) + (double)o->eps));
+            set(m, r, c, mv);
+            set(v, r, c, vv);
+        }
+    }
+}
+
+const struct kernels kernels_table_reference = {
+    .name = "reference",
+    .embedding_forward = embedding_forward_ref,
+    .embedding_backward = embedding_backward_ref,
+    .dropout_apply = dropout_apply_ref,
+    .rmsnorm_forward = rmsnorm_forward_ref,
+    .rmsnorm_backward = rmsnorm_backward_ref,
+    .gemm = gemm_ref,
+    .attention_forward = attention_forward_ref,
+    .attention_backward = attention_backward_ref,
+    .bias_expand_forward = bias_expand_forward_ref,
+    .bias_expand_backward = bias_expand_backward_ref,
+    .relu_forward = relu_forward_ref,
+    .relu_backward = relu_backward_ref,
+    .geglu_forward = geglu_forward_ref,
+    .geglu_backward = geglu_backward_ref,
+    .add = add_ref,
+    .scale = scale_ref,
+    .fill = fill_ref,
+    .lerp = lerp_ref,
+    .row_lse = row_lse_ref,
+    .soft_xent = soft_xent_ref,
+    .row_argmax = row_argmax_ref,
+    .row_pick = row_pick_ref,
+    .sum_squares = sum_squares_ref,
+    .adamw_update = adamw_update_ref,
+};

@@ -1,0 +1,62 @@
+/* Inside lib/kernels only: the table of implementations behind kernels.h, one entry per operation.
+ *
+ * kernels.c checks types and shapes once and then calls through the table, so implementations take for granted: nothing has
+ * failed before, every matrix is F32 with the shape that kernels.h tells, no dimension is beyond INT_MAX. */
+#ifndef KERNELS_TABLE_H
+#define KERNELS_TABLE_H
+
+#include "kernels/kernels.h"
+#include "tensor/mat.h"
+
+struct kernels {
+    const char *name;
+    void (*embedding_forward)(const struct exec *, struct mat y, struct mat w, const int32_t *ids);
+    void (*embedding_backward)(const struct exec *, struct mat dw, struct mat dy, const int32_t *ids);
+    void (*dropout_apply)(const struct exec *, struct mat y, struct mat in, struct dropout d);
+    void (*rmsnorm_forward)(const struct exec *, struct mat y, float *rrms, struct mat in, struct mat g, float eps);
+    void (*rmsnorm_backward)(const struct exec *, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
+                             const float *rrms);
+    void (*gemm)(const struct exec *, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+    void (*attention_forward)(const struct exec *, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
+                              const struct attention *s);
+    void (*attention_backward)(const struct exec *, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
+                               struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
+                               const struct attention *s);
+    void (*bias_expand_forward)(const struct exec *, struct mat bias, struct mat table, const int32_t *bucket);
+    void (*bias_expand_backward)(const struct exec *, struct mat dtable, struct mat dbias, const int32_t *bucket);
+    void (*relu_forward)(const struct exec *, struct mat y, struct mat in);
+    void (*relu_backward)(const struct exec *, struct mat din, struct mat dy, struct mat in);
+    void (*geglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
+    void (*geglu_backward)(const struct exec *, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
+    void (*add)(const struct exec *, struct mat y, struct mat a, struct mat b);
+    void (*scale)(const struct exec *, struct mat y, float s);
+    void (*fill)(const struct exec *, struct mat y, float v);
+    void (*lerp)(const struct exec *, struct mat y, struct mat a, struct mat b, float t);
+    void (*row_lse)(const struct exec *, float *lse, struct mat logits);
+    void (*soft_xent)(const struct exec *, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
+                      const float *weight, int kl, int grad);
+    void (*row_argmax)(const struct exec *, int32_t *best, struct mat logits);
+    void (*row_pick)(const struct exec *, float *picked, struct mat logits, const int32_t *ids);
+    double (*sum_squares)(const struct exec *, struct mat a);
+    void (*adamw_update)(const struct exec *, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o);
+};
+
+extern const struct kernels kernels_table_reference; /* reference.c */
+extern const struct kernels kernels_table_generic;   /* cpu.c, compiled once per instruction set */
+#ifdef KERNELS_X86
+extern const struct kernels kernels_table_avx2, kernels_table_avx512;
+#endif
+
+/* ---- gemm.c: the door to the BLAS ---- */
+
+void gemm_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+
+/* c [m,n] = alpha op(a) op(b) + beta c by one call of the BLAS in the calling thread. Dimensions fit into int. */
+void gemm_tile(float *c, size_t ldc, size_t m, size_t n, size_t k, int ta, const float *a, size_t lda, int tb, const float *b,
+               size_t ldb, float alpha, float beta);
+
+static inline float *row_of(struct mat m, size_t r) {
+    return (float *)m.data + r * m.ld;
+}
+
+#endif
