@@ -71,7 +71,8 @@ void gemm_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb,
     if (m == 0 || n == 0) {
         return;
     }
-    struct gemm_job j = {.c = c, .a = a, .b = b, .k = k, .tile_m = m, .tile_n = n, .ta = ta, .tb = tb, .alpha = alpha, .beta = beta};
+    struct gemm_job j = {
+        .c = c, .a = a, .b = b, .k = k, .tile_m = m, .tile_n = n, .ta = ta, .tb = tb, .alpha = alpha, .beta = beta};
     bool blas_threads = pool_threads(x->pool) == 1 && openblas_get_num_threads && openblas_get_num_threads() > 1;
     if (!blas_threads && (double)m * (double)n * (double)k > 1e6) {
         j.tile_m = piece(m, 512, 16);

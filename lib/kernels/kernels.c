@@ -101,11 +101,11 @@ static bool vector_is(const struct exec *x, const char *kernel, const char *name
     return shape_is(x, kernel, name, *m, 1, n);
 }
 
-#define MATS(...)    (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
-#define READY(...)   ready(x, __func__, MATS(__VA_ARGS__))
-#define SAME(...)    ready_same(x, __func__, MATS(__VA_ARGS__))
+#define MATS(...)      (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
+#define READY(...)     ready(x, __func__, MATS(__VA_ARGS__))
+#define SAME(...)      ready_same(x, __func__, MATS(__VA_ARGS__))
 #define SHAPE(m, r, c) shape_is(x, __func__, #m, m, r, c)
-#define VECTOR(m, n) vector_is(x, __func__, #m, &(m), n)
+#define VECTOR(m, n)   vector_is(x, __func__, #m, &(m), n)
 
 /* ---- calls ---- */
 

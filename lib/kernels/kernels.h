@@ -4,8 +4,9 @@
  * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named by a d
  * in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
  *
- * Failure is sticky: a kernel that cannot get scratch memory, or meets a size beyond the BLAS's int, records it in x->err and
- * returns; ask once after a chain of kernels (exec_status). Results have the same bits for any number of threads as long as
+ * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond the
+ * BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it in x->err
+ * and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results have the same bits for any number of threads as long as
  * the BLAS runs one thread per call: every task computes a tile fixed by the shapes alone.
  *
  * A second backend (CUDA with cuBLAS) is one more table; code outside lib/ never looks at mat.data. */
@@ -21,15 +22,15 @@ struct exec {
     const struct kernels *k; /* the table: exec_open fills it by CPU features */
     struct pool *pool;       /* NULL: one thread */
     struct arena *scratch;   /* released by each kernel before it returns */
-    struct err *err;
+    struct err *err;         /* never NULL */
 };
 
 int exec_status(const struct exec *x); /* 0, or the code of the first failure */
 
 /* ---- the BLAS behind the door (gemm.c) ---- */
 
-const char *blas_name(void);          /* "OpenBLAS 0.3.21 SkylakeX ..." as the library tells */
-int blas_set_single_thread(void);     /* RSD_BLAS_OWN: process-wide, once. 0, or -1 if this BLAS offers no way */
+const char *blas_name(void);                       /* "OpenBLAS 0.3.21 SkylakeX ..." as the library tells */
+int blas_set_single_thread(void);                  /* RSD_BLAS_OWN: process-wide, once. 0, or -1 if this BLAS offers no way */
 const char *kernels_name(const struct kernels *k); /* "cpu avx512", ... */
 const struct kernels *kernels_choose(void);        /* the best table for this CPU */
 const struct kernels *kernels_reference(void);     /* naive loops in double precision, one thread: what the tests compare with */
@@ -43,7 +44,8 @@ void embedding_backward(const struct exec *x, struct mat dw, struct mat dy, cons
 
 /* ---- dropout (inverted: kept values are divided by 1 - p) ---- */
 
-/* A mask is a pure function of (seed, stream, element), so that backward makes it again instead of storing it. */
+/* A mask is a pure function of (seed, stream, element), so that backward makes it again instead of storing it. p is rounded to a
+ * multiple of 2^-16. */
 struct dropout {
     float p; /* 0: nothing is dropped and nothing is drawn */
     uint64_t seed, stream;
@@ -112,11 +114,13 @@ void add(const struct exec *x, struct mat y, struct mat a, struct mat b); /* y =
 void scale(const struct exec *x, struct mat y, float s);                  /* y *= s */
 void fill(const struct exec *x, struct mat y, float v);                   /* y = v */
 void copy(const struct exec *x, struct mat y, struct mat a);              /* y = a, converting */
-void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b, float t); /* y = (1-t) a + t b; t = 0, 1 give a, b bit for bit */
+void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b,
+          float t); /* y = (1-t) a + t b; t = 0, 1 give a, b bit for bit */
 
 /* ---- losses: rows of logits in, gradient out in their place ---- */
 
-/* Sparse targets: row r of the tile has entries offsets[r] .. offsets[r+1] of (ids, probs), counted from offsets[0] = any. */
+/* Sparse targets: row r of the tile has entries offsets[r] - offsets[0] .. offsets[r+1] - offsets[0] of (ids, probs): a tile in the
+ * middle of a batch passes pointers to its own first offset and its own first entry. Ids are checked by the caller. */
 struct sparse_rows {
     const uint32_t *offsets;
     const int32_t *ids;
@@ -131,7 +135,7 @@ void row_lse(const struct exec *x, float *lse, struct mat logits);
  * with p = 1 are hard labels. With grad = 0 logits stay as they are. */
 void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
                const float *weight, int kl, int grad);
-/* best[r] = argmax_v logits[r,v], the first of equals */
+/* best[r] = argmax_v logits[r,v], the first of equals; NaN is never the best unless all are (then 0) */
 void row_argmax(const struct exec *x, int32_t *best, struct mat logits);
 /* picked[r] = logits[r, ids[r]] */
 void row_pick(const struct exec *x, float *picked, struct mat logits, const int32_t *ids);

@@ -78,7 +78,8 @@ static void rmsnorm_backward_ref(const struct exec *x, struct mat din, struct ma
             dot += (double)get(dy, t, c) * (double)get(g, 0, c) * (double)get(in, t, c);
         }
         for (size_t c = 0; c < dy.cols; c++) {
-            double d = r * (double)get(g, 0, c) * (double)get(dy, t, c) - r * r * r * dot / (double)dy.cols * (double)get(in, t, c);
+            double d =
+                r * (double)get(g, 0, c) * (double)get(dy, t, c) - r * r * r * dot / (double)dy.cols * (double)get(in, t, c);
             set(din, t, c, (double)get(din, t, c) + d);
         }
     }
@@ -117,7 +118,8 @@ struct query {
 static double score(const struct attention *s, const struct query *u, size_t j, struct mat q, struct mat k) {
     double sum = 0;
     for (size_t d = 0; d < s->d_kv; d++) {
-        sum += (double)get(q, u->p->q_first + u->i, u->head * s->d_kv + d) * (double)get(k, u->p->k_first + j, u->head * s->d_kv + d);
+        sum += (double)get(q, u->p->q_first + u->i, u->head * s->d_kv + d) *
+               (double)get(k, u->p->k_first + j, u->head * s->d_kv + d);
     }
     return sum + (s->bias.data ? (double)get(s->bias, u->head, s->bias_zero + j - u->pos) : 0);
 }
@@ -131,7 +133,8 @@ struct attention_run {
     double *row, *drow;
 };
 
-static void each_query(const struct exec *x, struct attention_run *run, void (*fn)(const struct attention_run *, const struct query *)) {
+static void each_query(const struct exec *x, struct attention_run *run,
+                       void (*fn)(const struct attention_run *, const struct query *)) {
     const struct attention *s = run->s;
     struct arena_mark mark = arena_mark(x->scratch);
     size_t most = 1;
@@ -148,7 +151,12 @@ static void each_query(const struct exec *x, struct attention_run *run, void (*f
             for (size_t h = 0; h < s->heads; h++) {
                 for (size_t i = 0; i < p->q_len; i++) {
                     size_t pos = s->causal ? i + p->k_len - p->q_len : i;
-                    struct query u = {.span = span, .i = i, .pos = pos, .keys = s->causal ? pos + 1 : p->k_len, .head = h, .p = p,
+                    struct query u = {.span = span,
+                                      .i = i,
+                                      .pos = pos,
+                                      .keys = s->causal ? pos + 1 : p->k_len,
+                                      .head = h,
+                                      .p = p,
                                       .element = h * area[s->n_spans] + area[span] + i * p->k_len};
                     fn(run, &u);
                 }
@@ -172,7 +180,8 @@ static void query_forward(const struct attention_run *run, const struct query *u
     for (size_t d = 0; d < s->d_kv; d++) {
         double o = 0;
         for (size_t j = 0; j < u->keys; j++) {
-            o += run->row[j] / sum * keep(s->dropout, u->element + j) * (double)get(run->v, u->p->k_first + j, u->head * s->d_kv + d);
+            o += run->row[j] / sum * keep(s->dropout, u->element + j) *
+                 (double)get(run->v, u->p->k_first + j, u->head * s->d_kv + d);
         }
         set(run->out, u->p->q_first + u->i, u->head * s->d_kv + d, o);
     }
@@ -220,8 +229,8 @@ static void attention_forward_ref(const struct exec *x, struct mat out, float *l
 static void attention_backward_ref(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
                                    struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
                                    const struct attention *s) {
-    struct attention_run run = {.s = s, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .dbias = dbias,
-                                .dout = dout, .lse_in = lse};
+    struct attention_run run = {
+        .s = s, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .dbias = dbias, .dout = dout, .lse_in = lse};
     each_query(x, &run, query_backward);
 }
 
@@ -382,7 +391,8 @@ static void row_argmax_ref(const struct exec *x, int32_t *best, struct mat logit
     for (size_t r = 0; r < logits.rows; r++) {
         best[r] = 0;
         for (size_t v = 1; v < logits.cols; v++) {
-            best[r] = get(logits, r, v) > get(logits, r, (size_t)best[r]) ? (int32_t)v : best[r];
+            float top = get(logits, r, (size_t)best[r]), here = get(logits, r, v);
+            best[r] = here > top || (isnan(top) && !isnan(here)) ? (int32_t)v : best[r];
         }
     }
 }
@@ -407,7 +417,8 @@ static double sum_squares_ref(const struct exec *x, struct mat a) {
     return sum;
 }
 
-static void adamw_update_ref(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o) {
+static void adamw_update_ref(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g,
+                             const struct adamw *o) {
     (void)x;
     double b1 = (double)o->beta1, b2 = (double)o->beta2;
     double c1 = 1 - pow(b1, (double)o->t), c2 = 1 - pow(b2, (double)o->t);

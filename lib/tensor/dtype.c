@@ -20,10 +20,10 @@ int dtype_parse(const char *name, size_t n, enum dtype *out) {
         const char *name;
         enum dtype t;
     } known[] = {
-        {"F32", DTYPE_F32},        {"F16", DTYPE_F16},        {"BF16", DTYPE_BF16},       {"f32", DTYPE_F32},
-        {"f16", DTYPE_F16},        {"bf16", DTYPE_BF16},      {"fp32", DTYPE_F32},        {"fp16", DTYPE_F16},
-        {"float32", DTYPE_F32},    {"float16", DTYPE_F16},    {"bfloat16", DTYPE_BF16},   {"float", DTYPE_F32},
-        {"half", DTYPE_F16},       {"torch.float32", DTYPE_F32}, {"torch.float16", DTYPE_F16}, {"torch.bfloat16", DTYPE_BF16},
+        {"F32", DTYPE_F32},     {"F16", DTYPE_F16},           {"BF16", DTYPE_BF16},         {"f32", DTYPE_F32},
+        {"f16", DTYPE_F16},     {"bf16", DTYPE_BF16},         {"fp32", DTYPE_F32},          {"fp16", DTYPE_F16},
+        {"float32", DTYPE_F32}, {"float16", DTYPE_F16},       {"bfloat16", DTYPE_BF16},     {"float", DTYPE_F32},
+        {"half", DTYPE_F16},    {"torch.float32", DTYPE_F32}, {"torch.float16", DTYPE_F16}, {"torch.bfloat16", DTYPE_BF16},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strlen(known[i].name) == n && memcmp(known[i].name, name, n) == 0) {

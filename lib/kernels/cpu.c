@@ -1,0 +1,40 @@
+/* The vectorised table: this file is compiled once per instruction set (meson.build) with KERNELS_VARIANT naming the copy, and
+ * kernels_choose takes the best that the CPU has. Its parts are included, so that nothing but the table leaves the copy. */
+#include "kernels/cpu_attention.h"
+#include "kernels/cpu_elementwise.h"
+#include "kernels/cpu_loss.h"
+#include "kernels/cpu_rows.h"
+#include "kernels/table.h"
+
+#define JOIN2(a, b) a##b
+#define JOIN(a, b)  JOIN2(a, b)
+#define TEXT2(a)    #a
+#define TEXT(a)     TEXT2(a)
+
+const struct kernels JOIN(kernels_table_, KERNELS_VARIANT) = {
+    .name = "cpu " TEXT(KERNELS_VARIANT),
+    .embedding_forward = embedding_forward_cpu,
+    .embedding_backward = embedding_backward_cpu,
+    .dropout_apply = dropout_apply_cpu,
+    .rmsnorm_forward = rmsnorm_forward_cpu,
+    .rmsnorm_backward = rmsnorm_backward_cpu,
+    .gemm = gemm_blas,
+    .attention_forward = attention_forward_cpu,
+    .attention_backward = attention_backward_cpu,
+    .bias_expand_forward = bias_expand_forward_cpu,
+    .bias_expand_backward = bias_expand_backward_cpu,
+    .relu_forward = relu_forward_cpu,
+    .relu_backward = relu_backward_cpu,
+    .geglu_forward = geglu_forward_cpu,
+    .geglu_backward = geglu_backward_cpu,
+    .add = add_cpu,
+    .scale = scale_cpu,
+    .fill = fill_cpu,
+    .lerp = lerp_cpu,
+    .row_lse = row_lse_cpu,
+    .soft_xent = soft_xent_cpu,
+    .row_argmax = row_argmax_cpu,
+    .row_pick = row_pick_cpu,
+    .sum_squares = sum_squares_cpu,
+    .adamw_update = adamw_update_cpu,
+};

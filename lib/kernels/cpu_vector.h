@@ -1,0 +1,152 @@
+/* Part of cpu.c: what the vectorised kernels share.
+ *
+ * Loops are plain C with `omp simd` (compiled with -fopenmp-simd: no runtime), which permits reordered sums; the order depends
+ * on the instruction set and the length alone. Work is cut into tasks by shape alone, never by the number of threads. */
+#ifndef KERNELS_CPU_VECTOR_H
+#define KERNELS_CPU_VECTOR_H
+
+#include "kernels/mask.h"
+#include "kernels/table.h"
+
+#include <math.h>
+#include <string.h>
+
+static inline size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static inline size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static inline float bits_float(uint32_t u) {
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t float_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* e^x within 1.5 ulp for x in [-87.3, 88.3]; 0 below, e^88.3 above, NaN for NaN.
+ * x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. e^r = 1 + r + r^2 q(r), q fitted
+ * for the least relative error (3e-9, Lawson's iteration). */
+static inline float exp_fast(float x) {
+    float c = x < -87.3F ? -87.3F : x;
+    c = c > 88.3F ? 88.3F : c;
+    float z = c * 1.44269504F + 12582912.0F, n = z - 12582912.0F;
+    float r = c - n * 0x1.62e4p-1F;
+    r = r - n * 0x1.7f7d1cp-20F;
+    float q = 0x1.6a23dp-10F * r + 0x1.123a2p-7F;
+    q = q * r + 0x1.5558f2p-5F;
+    q = q * r + 0x1.555492p-3F;
+    q = q * r + 0x1.fffffcp-2F;
+    float e = q * (r * r) + r + 1.0F;
+    float scale = bits_float((float_bits(z) + 127U) << 23);
+    return x < -87.3F ? 0.0F : e * scale;
+}
+
+/* The largest element, NaN apart; -infinity for none. Lanes by hand: clang does not vectorise a maximum that must pass over NaN. */
+static inline float max_of(const float *v, size_t n) {
+    enum { LANES = 32 };
+    float lane[LANES], max = -INFINITY;
+    for (size_t l = 0; l < LANES; l++) {
+        lane[l] = -INFINITY;
+    }
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (size_t l = 0; l < LANES; l++) {
+            lane[l] = v[i + l] > lane[l] ? v[i + l] : lane[l];
+        }
+    }
+    for (; i < n; i++) {
+        max = v[i] > max ? v[i] : max;
+    }
+    for (size_t l = 0; l < LANES; l++) {
+        max = lane[l] > max ? lane[l] : max;
+    }
+    return max;
+}
+
+/* ---- tasks over rows ---- */
+
+/* First member of a kernel's own arguments. */
+struct rows {
+    void (*fn)(const struct rows *self, size_t first, size_t last, size_t worker);
+    size_t n, step;
+};
+
+static void rows_task(void *arg, size_t task, size_t worker) {
+    const struct rows *r = arg;
+    r->fn(r, task * r->step, min_size((task + 1) * r->step, r->n), worker);
+}
+
+/* fn over n rows of `cost` elements each, in tasks of about 2^15 elements: some microseconds. */
+static void run_rows(const struct exec *x, struct rows *r, size_t n, size_t cost) {
+    r->n = n;
+    r->step = max_size(1, 32768 / max_size(1, cost));
+    size_t tasks = (n + r->step - 1) / r->step;
+    if (tasks == 1) {
+        r->fn(r, 0, n, 0);
+    } else if (tasks > 1) {
+        pool_run(x->pool, tasks, rows_task, r);
+    }
+}
+
+/* ---- dropout ---- */
+
+/* w[r] = 1 / (1-p) for a kept element of group g, else 0: Philox4x32-10 in 16 lanes (core/rng.h has the readable form). */
+static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
+    uint32_t words[4][MASK_BLOCKS];
+    uint32_t threshold = mask_threshold(d->p), low = (uint32_t)(g * MASK_BLOCKS), high = (uint32_t)(g * MASK_BLOCKS >> 32);
+    uint32_t s0 = (uint32_t)d->stream, s1 = (uint32_t)(d->stream >> 32);
+    float up = 1.0F / (1.0F - d->p);
+#pragma omp simd
+    for (uint32_t l = 0; l < MASK_BLOCKS; l++) {
+        uint32_t c0 = low + l, c1 = high, c2 = s0, c3 = s1, k0 = (uint32_t)d->seed, k1 = (uint32_t)(d->seed >> 32);
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            uint64_t a = (uint64_t)0xD2511F53U * c0, b = (uint64_t)0xCD9E8D57U * c2;
+            c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+            c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+            c1 = (uint32_t)b;
+            c3 = (uint32_t)a;
+            k0 += 0x9E3779B9U;
+            k1 += 0xBB67AE85U;
+        }
+        words[0][l] = c0;
+        words[1][l] = c1;
+        words[2][l] = c2;
+        words[3][l] = c3;
+    }
+    for (size_t i = 0; i < 4; i++) {
+#pragma omp simd
+        for (size_t l = 0; l < MASK_BLOCKS; l++) {
+            w[2 * i * MASK_BLOCKS + l] = (words[i][l] & 0xffffU) >= threshold ? up : 0.0F;
+            w[(2 * i + 1) * MASK_BLOCKS + l] = words[i][l] >> 16 >= threshold ? up : 0.0F;
+        }
+    }
+}
+
+/* The multipliers of n elements from `first` on. */
+static void mask_fill(float *w, size_t n, uint64_t first, const struct dropout *d) {
+    float part[MASK_GROUP];
+    while (n > 0) {
+        size_t skip = first % MASK_GROUP, m = min_size(n, MASK_GROUP - skip);
+        if (m == MASK_GROUP) {
+            mask_group(w, first / MASK_GROUP, d);
+        } else {
+            mask_group(part, first / MASK_GROUP, d);
+            memcpy(w, part + skip, m * sizeof *w);
+        }
+        w += m;
+        first += m;
+        n -= m;
+    }
+}
+
+#endif
