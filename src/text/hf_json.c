@@ -174,7 +174,8 @@ static int read_added(struct vocab *v, const struct json *list, struct err *e) {
             break;
         int shown = (int)(content.n < 60 ? content.n : 60);
         if (!special) {
-            code = err_set(e, ERR_UNSUPPORTED, "%.*s (id %lld): added tokens that are cut out of text are not supported, only special ones", shown,
+            code = err_set(e, ERR_UNSUPPORTED,
+                           "%.*s (id %lld): added tokens that are cut out of text are not supported, only special ones", shown,
                            content.p, (long long)id);
             break;
         }
@@ -182,8 +183,8 @@ static int read_added(struct vocab *v, const struct json *list, struct err *e) {
         if ((size_t)id == v->n) {
             code = vocab_add(v, content, 0, kind, e);
         } else if ((size_t)id > v->n || !text_eq(vocab_piece(v, (size_t)id), content)) {
-            code = err_set(e, ERR_FORMAT, "%.*s: id %lld is neither its place in model.vocab nor the next free one (%zu)", shown, content.p,
-                           (long long)id, v->n);
+            code = err_set(e, ERR_FORMAT, "%.*s: id %lld is neither its place in model.vocab nor the next free one (%zu)", shown,
+                           content.p, (long long)id, v->n);
         } else if (id != v->unk) {
             v->pieces[id].kind = kind;
             if (kind == PIECE_EXTRA)
@@ -205,7 +206,8 @@ static int read_document(struct vocab *v, const struct json *doc, struct err *e)
     if (code)
         return err_within(e, "model");
     if (!text_is(type, "Unigram"))
-        return type.n ? unsupported(e, "model type", type) : err_set(e, ERR_UNSUPPORTED, "model: no type, only Unigram is supported");
+        return type.n ? unsupported(e, "model type", type)
+                      : err_set(e, ERR_UNSUPPORTED, "model: no type, only Unigram is supported");
     code = json_opt_bool(model, "byte_fallback", &fallback, e);
     if (!code && fallback)
         code = err_set(e, ERR_UNSUPPORTED, "byte_fallback is not supported");
@@ -222,7 +224,8 @@ static int read_document(struct vocab *v, const struct json *doc, struct err *e)
     code = read_normalizer(v, json_get(doc, "normalizer"), e);
     code = code ? code : read_splitter(v, json_get(doc, "pre_tokenizer"), e);
     if (!code && added && json_type(added) != JSON_NULL)
-        code = json_type(added) == JSON_ARRAY ? read_added(v, added, e) : err_set(e, ERR_FORMAT, "added_tokens: expected an array");
+        code =
+            json_type(added) == JSON_ARRAY ? read_added(v, added, e) : err_set(e, ERR_FORMAT, "added_tokens: expected an array");
     return code;
 }
 

@@ -122,7 +122,9 @@ int normalizer_init(struct normalizer *z, const struct allocator *a, struct text
         const unsigned char *p = (const unsigned char *)charsmap.p;
         size_t bytes = charsmap.n < 4 ? 0 : (size_t)p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
         if (!bytes || bytes % 1024 || charsmap.n - 4 <= bytes || charsmap.p[charsmap.n - 1])
-            return err_set(e, ERR_FORMAT, "byte %zu: this is no normalisation table (size, a trie of whole blocks, texts that end with 0)", offset);
+            return err_set(e, ERR_FORMAT,
+                           "byte %zu: this is no normalisation table (size, a trie of whole blocks, texts that end with 0)",
+                           offset);
         z->n_units = bytes / 4;
         z->n_strings = charsmap.n - 4 - bytes;
         z->unit = mem_new(a, z->n_units, sizeof *z->unit, e);
@@ -195,7 +197,8 @@ static void put_blank(const struct normalizer *z, struct normal *o, size_t from,
 }
 
 /* One replacement text for the input bytes from .. to, without the blanks that would follow a blank. */
-static int put_chunk(const struct normalizer *z, struct normal *o, struct text s, size_t from, size_t to, bool *after_blank, struct err *e) {
+static int put_chunk(const struct normalizer *z, struct normal *o, struct text s, size_t from, size_t to, bool *after_blank,
+                     struct err *e) {
     while (*after_blank && s.n && *s.p == ' ') {
         s.p++;
         s.n--;

@@ -30,7 +30,8 @@ static int read_piece(struct vocab *v, const struct wire_field *field, struct er
         case 3:
             code = wire_expect(&f, WIRE_VARINT, "a piece's type", e);
             if (!code && (f.value < PIECE_NORMAL || f.value > PIECE_BYTE))
-                code = err_set(e, ERR_FORMAT, "byte %zu: piece %zu has type %llu, expected 1 to 6", f.offset, v->n, (unsigned long long)f.value);
+                code = err_set(e, ERR_FORMAT, "byte %zu: piece %zu has type %llu, expected 1 to 6", f.offset, v->n,
+                               (unsigned long long)f.value);
             if (!code)
                 kind = (enum piece_kind)f.value;
             break;
@@ -41,7 +42,8 @@ static int read_piece(struct vocab *v, const struct wire_field *field, struct er
     if (code || more < 0)
         return code ? code : more;
     if (kind == PIECE_BYTE)
-        return err_set(e, ERR_UNSUPPORTED, "byte %zu: piece %zu belongs to byte fallback, which is not supported", field->offset, v->n);
+        return err_set(e, ERR_UNSUPPORTED, "byte %zu: piece %zu belongs to byte fallback, which is not supported", field->offset,
+                       v->n);
     code = vocab_add(v, piece, score, kind, e);
     return code ? err_within(e, "byte %zu", field->offset) : 0;
 }

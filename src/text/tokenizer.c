@@ -37,7 +37,8 @@ static int find_file(const struct allocator *a, const char *path, char **out, st
         mem_free(a, *out);
         *out = NULL;
     }
-    return err_set(e, ERR_NOTFOUND, "%s: neither spiece.model nor tokenizer.json is in this folder: copy one from the model it belongs to", path);
+    return err_set(e, ERR_NOTFOUND,
+                   "%s: neither spiece.model nor tokenizer.json is in this folder: copy one from the model it belongs to", path);
 }
 
 static bool looks_like_json(struct text t) {
@@ -59,7 +60,8 @@ static int load(rsd_tokenizer *t, const char *path, struct err *e) {
     code = looks_like_json(bytes) ? vocab_read_json(&t->v, bytes, e) : vocab_read_spiece(&t->v, bytes, e);
     code = code ? code : unigram_init(&t->model, &t->v, e);
     if (!code) {
-        t->norm = (struct normalizer){.dummy_prefix = t->v.dummy_prefix, .remove_extra = t->v.remove_extra, .escape = t->v.escape};
+        t->norm =
+            (struct normalizer){.dummy_prefix = t->v.dummy_prefix, .remove_extra = t->v.remove_extra, .escape = t->v.escape};
         t->norm.user = t->model.user.unit ? &t->model.user : NULL;
         code = normalizer_init(&t->norm, a, (struct text){str_z(&t->v.charsmap), t->v.charsmap.n}, t->v.charsmap_offset, e);
     }
@@ -183,7 +185,8 @@ int rsd_tokenizer_decode(rsd_tokenizer *t, const int32_t *ids, size_t n, const c
     bool start_over = false;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= t->v.n)
-            return ctx_fail(t->ctx, RSD_EINVAL, "rsd_tokenizer_decode: ids[%zu] is %ld, the vocabulary has %zu", i, (long)ids[i], t->v.n);
+            return ctx_fail(t->ctx, RSD_EINVAL, "rsd_tokenizer_decode: ids[%zu] is %ld, the vocabulary has %zu", i, (long)ids[i],
+                            t->v.n);
         enum piece_kind kind = t->v.pieces[ids[i]].kind;
         if (kind == PIECE_UNKNOWN)
             str_add(&t->decoded, str_z(&t->v.unk_surface), t->v.unk_surface.n);

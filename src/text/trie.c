@@ -116,7 +116,8 @@ static int find_base(struct builder *b, const unsigned char *labels, size_t n, s
         if (code)
             return code;
     }
-    return err_set(e, ERR_UNSUPPORTED, "no room in a fresh trie block"); /* cannot happen: an empty block takes any set of labels */
+    return err_set(e, ERR_UNSUPPORTED,
+                   "no room in a fresh trie block"); /* cannot happen: an empty block takes any set of labels */
 }
 
 /* Splits the keys of a state by their next byte, places the children and queues them. */

@@ -10,6 +10,6 @@ size_t utf8_next(const char *p, size_t n, int32_t *cp);
 
 bool utf8_valid(struct text t, size_t *bad); /* bad (may be NULL): offset of the first invalid byte */
 size_t utf8_count(struct text t);            /* code points; an invalid byte counts as one */
-size_t utf8_columns(struct text t);          /* columns on a terminal: wide characters 2, combining and control 0, an invalid byte 1 */
+size_t utf8_columns(struct text t); /* columns on a terminal: wide characters 2, combining and control 0, an invalid byte 1 */
 
 #endif

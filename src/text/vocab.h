@@ -6,13 +6,13 @@
 #include "text/normalize.h"
 
 enum piece_kind { /* 1 to 6 as in sentencepiece_model.proto */
-    PIECE_NORMAL = 1,
-    PIECE_UNKNOWN = 2,
-    PIECE_CONTROL = 3,
-    PIECE_USER = 4,
-    PIECE_UNUSED = 5,
-    PIECE_BYTE = 6,
-    PIECE_EXTRA = 7 /* T5's sentinels: never found in text, decoded as their name */
+                  PIECE_NORMAL = 1,
+                  PIECE_UNKNOWN = 2,
+                  PIECE_CONTROL = 3,
+                  PIECE_USER = 4,
+                  PIECE_UNUSED = 5,
+                  PIECE_BYTE = 6,
+                  PIECE_EXTRA = 7 /* T5's sentinels: never found in text, decoded as their name */
 };
 
 struct piece {

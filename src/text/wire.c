@@ -73,8 +73,8 @@ int wire_next(struct wire *w, struct wire_field *f, struct err *e) {
         break;
     }
     default:
-        return err_set(e, ERR_FORMAT, "byte %zu: wire type %u of field %u is not one of 0, 1, 2, 5", f->offset, (unsigned)(key & 7),
-                       (unsigned)f->number);
+        return err_set(e, ERR_FORMAT, "byte %zu: wire type %u of field %u is not one of 0, 1, 2, 5", f->offset,
+                       (unsigned)(key & 7), (unsigned)f->number);
     }
     return code ? code : 1;
 }
