@@ -1,0 +1,235 @@
+/* A problem: operations on a number of things that someone has, told in words.
+ *
+ * A kind is a word over the letters below, one letter an operation and a sentence: "S+-" starts with a number, adds, and takes away. Operands
+ * are drawn until every result lies in 0..99, in both orders where two neighbouring additions or subtractions can be swapped. */
+#include "wordproblems.h"
+
+#include <string.h>
+
+/* S start with a; P a groups of b; Q a more groups of b; + a more; - a less; * a times as many; / shared by a */
+static const char *const kinds_of_two[] = {"S++", "S+-", "S-+", "S--", "P+", "P-", "P/", "S*+", "S*-", "S+*", "S+/", "S-/"};
+static const char *const kinds_of_three[] = {"S++-", "S+-+", "S-+-", "P+-", "P-+", "PQ", "P+/", "P-/", "S*+-", "S*-+", "S+*-"};
+enum { COUNT_TWO = sizeof kinds_of_two / sizeof *kinds_of_two, COUNT_THREE = sizeof kinds_of_three / sizeof *kinds_of_three };
+static const double share_of_three = 0.29;
+
+/* {N} who, {p} {P} {o} the pronoun of who (she, She, her), {M} someone else, {a} {b} numbers, {u} the things */
+static const struct {
+    char op;
+    const char *phrase;
+} phrases[] = {
+    {'S', "{N} has {a} {u}."},
+    {'S', "{N} starts the day with {a} {u}."},
+    {'S', "In the morning {N} has {a} {u}."},
+    {'P', "{N} has {a} boxes with {b} {u} in each box."},
+    {'P', "{N} buys {a} bags of {b} {u} each."},
+    {'P', "On each of {a} shelves {N} keeps {b} {u}."},
+    {'Q', "{P} also has {a} bags with {b} {u} each."},
+    {'Q', "Then {p} buys {a} boxes of {b} {u}."},
+    {'+', "{P} buys {a} more."},
+    {'+', "Then {p} finds {a} more {u}."},
+    {'+', "{M} gives {o} {a} {u}."},
+    {'+', "After lunch {p} gets {a} more {u}."},
+    {'-', "{P} gives {a} of them to {M}."},
+    {'-', "Then {p} loses {a} {u}."},
+    {'-', "{P} sells {a} {u}."},
+    {'-', "After lunch {p} leaves {a} of them at school."},
+    {'*', "{M} has {a} times as many."}, /* the story goes on with {M} */
+    {'*', "A week later {p} has {a} times as many."},
+    {'*', "{P} works until {p} has {a} times as many."},
+    {'/', "{P} shares all of them equally among {a} friends. How many {u} does each friend get?"},
+    {'/', "{P} puts all of them equally into {a} jars. How many {u} are in each jar?"},
+    {'?', "How many {u} does {N} have now?"},
+    {'?', "How many {u} does {N} have in the end?"},
+    {'?', "How many {u} are there now?"},
+};
+enum { PHRASES = sizeof phrases / sizeof *phrases };
+
+static const char *const names[] = {"Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Irene", "Jack",
+                                    "Kate", "Leo", "Maria", "Noah",  "Olga", "Paul",  "Rosa",  "Sam",   "Tina",  "Tom"};
+static const bool female[] = {true, false, true, false, true, false, true, false, true, false,
+                              true, false, true, false, true, false, true, false, true, false};
+static const char *const units[] = {"apples", "balls",   "beads",    "books",   "buttons", "candles", "cards",
+                                    "coins",  "cookies", "eggs",     "flowers", "marbles", "pears",   "pens",
+                                    "shells", "stamps",  "stickers", "stones",  "tickets", "toys"};
+enum { NAMES = sizeof names / sizeof *names, UNITS = sizeof units / sizeof *units };
+static const char *const pronouns[] = {"he", "He", "him", "she", "She", "her"};
+enum { PRONOUNS = sizeof pronouns / sizeof *pronouns };
+
+const char *problem_phrase(size_t i) {
+    if (i < PHRASES)
+        return phrases[i].phrase;
+    i -= PHRASES;
+    if (i < NAMES)
+        return names[i];
+    i -= NAMES;
+    if (i < UNITS)
+        return units[i];
+    i -= UNITS;
+    return i < PRONOUNS ? pronouns[i] : NULL;
+}
+
+struct operation {
+    char op;
+    int a, b;
+};
+
+static struct operation operation_draw(char op, struct random *r) {
+    struct operation o = {op, 0, 0};
+    switch (op) {
+    case 'S':
+        o.a = random_between(r, 2, 30);
+        break;
+    case 'P':
+    case 'Q':
+        o.a = random_between(r, 2, 9);
+        o.b = random_between(r, 2, 9);
+        break;
+    case '+':
+    case '-':
+        o.a = random_between(r, 2, 20);
+        break;
+    default:
+        o.a = random_between(r, 2, 5);
+    }
+    return o;
+}
+
+static struct operand number(int v) {
+    return (struct operand){-1, v};
+}
+
+/* The equations in the order of the operations. */
+static void plan_make(struct plan *plan, const struct operation *ops, size_t n) {
+    struct operand value = number(ops[0].a);
+    plan->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct operation o = ops[i];
+        if (o.op == 'S')
+            continue;
+        const bool group = o.op == 'P' || o.op == 'Q';
+        const struct operand before = value;
+        const struct operand result = {(int)plan->n, 0};
+        plan->steps[plan->n++] = group ? (struct step){'*', number(o.a), number(o.b)} : (struct step){o.op, value, number(o.a)};
+        value = result;
+        if (o.op == 'Q') {
+            value.from = (int)plan->n;
+            plan->steps[plan->n++] = (struct step){'+', before, result};
+        }
+    }
+}
+
+bool plan_solve(const struct plan *plan, int results[MAX_STEPS], size_t known) {
+    for (size_t i = known; i < plan->n; i++) {
+        const struct step *s = &plan->steps[i];
+        const int x = s->left.from < 0 ? s->left.number : results[s->left.from];
+        const int y = s->right.from < 0 ? s->right.number : results[s->right.from];
+        if (s->sign == '/' && (y == 0 || x % y != 0))
+            return false;
+        results[i] = s->sign == '+' ? x + y : s->sign == '-' ? x - y : s->sign == '*' ? x * y : x / y;
+        if (results[i] < 0 || results[i] > MAX_NUMBER)
+            return false;
+    }
+    return true;
+}
+
+/* The other order, if there is one: the first two neighbours among + and - change places, and so do the products of "PQ". Equal neighbours
+ * would give the same order again. Returns the index of the first of the two, 0 if there is none. */
+static size_t swappable(const struct operation *ops, size_t n) {
+    for (size_t i = 1; i + 1 < n; i++) {
+        const bool first = ops[i].op == '+' || ops[i].op == '-', second = ops[i + 1].op == '+' || ops[i + 1].op == '-';
+        if (first && second)
+            return ops[i].op == ops[i + 1].op && ops[i].a == ops[i + 1].a ? 0 : i;
+    }
+    return 0;
+}
+
+static void plans_make(struct problem *p, const struct operation *ops, size_t n) {
+    plan_make(&p->plans[0], ops, n);
+    p->n_plans = 1;
+    struct plan *other = &p->plans[1];
+    const size_t i = swappable(ops, n);
+    if (i > 0) {
+        struct operation swapped[MAX_OPS];
+        memcpy(swapped, ops, n * sizeof *ops);
+        swapped[i] = ops[i + 1];
+        swapped[i + 1] = ops[i];
+        plan_make(other, swapped, n);
+        p->n_plans = 2;
+    } else if (n == 2 && ops[1].op == 'Q' && (ops[0].a != ops[1].a || ops[0].b != ops[1].b)) {
+        *other = p->plans[0];
+        other->steps[0] = p->plans[0].steps[1];
+        other->steps[1] = p->plans[0].steps[0];
+        other->steps[2].left.from = 1; /* the sum stays in the order of the question */
+        other->steps[2].right.from = 0;
+        p->n_plans = 2;
+    }
+}
+
+/* Kind and operands, the smaller of two swappable operations first. */
+static void key_make(struct problem *p, const struct operation *ops, size_t n) {
+    struct operation sorted[MAX_OPS];
+    memcpy(sorted, ops, n * sizeof *ops);
+    size_t i = swappable(ops, n);
+    const bool products = n == 2 && ops[1].op == 'Q';
+    if (i > 0 && (ops[i + 1].op < ops[i].op || (ops[i + 1].op == ops[i].op && ops[i + 1].a < ops[i].a))) {
+        sorted[i] = ops[i + 1];
+        sorted[i + 1] = ops[i];
+    } else if (products && (ops[1].a < ops[0].a || (ops[1].a == ops[0].a && ops[1].b < ops[0].b))) {
+        sorted[0] = (struct operation){'P', ops[1].a, ops[1].b};
+        sorted[1] = (struct operation){'Q', ops[0].a, ops[0].b};
+    }
+    size_t used = 0;
+    for (i = 0; i < n; i++) {
+        const int w = snprintf(p->key + used, sizeof p->key - used, "%c%d,%d ", sorted[i].op, sorted[i].a, sorted[i].b);
+        used += (size_t)w;
+    }
+}
+
+static const char *phrase_draw(char op, struct random *r) {
+    size_t first = 0, n = 0;
+    while (phrases[first].op != op)
+        first++;
+    while (first + n < PHRASES && phrases[first + n].op == op)
+        n++;
+    return phrases[first + (size_t)random_between(r, 0, (int)n - 1)].phrase;
+}
+
+static void tell(struct problem *p, const struct operation *ops, size_t n, struct random *r) {
+    int who = random_between(r, 0, NAMES - 1);
+    p->unit = units[random_between(r, 0, UNITS - 1)];
+    p->question.n = 0;
+    bool asked = false;
+    for (size_t i = 0; i <= n && !asked; i++) {
+        const char op = i < n ? ops[i].op : '?';
+        const char *phrase = phrase_draw(op, r);
+        const int other = (who + random_between(r, 1, NAMES - 1)) % NAMES;
+        struct line a = {0}, b = {0};
+        line_number(&a, i < n ? ops[i].a : 0);
+        line_number(&b, i < n ? ops[i].b : 0);
+        const char *const *pronoun = pronouns + (female[who] ? 3 : 0);
+        const char *const values[] = {names[who], pronoun[0], pronoun[1], pronoun[2], names[other], a.text, b.text, p->unit};
+        if (i > 0)
+            line_add(&p->question, " ", 1);
+        line_phrase(&p->question, phrase, "NpPoMabu", values);
+        if (op == '*' && strncmp(phrase, "{M}", 3) == 0)
+            who = other;
+        asked = op == '/';
+    }
+    p->name = names[who];
+}
+
+void problem_draw(struct problem *p, struct random *r) {
+    const char *kind = random_unit(r) < share_of_three ? kinds_of_three[random_between(r, 0, COUNT_THREE - 1)]
+                                                       : kinds_of_two[random_between(r, 0, COUNT_TWO - 1)];
+    const size_t n = strlen(kind);
+    struct operation ops[MAX_OPS];
+    int results[MAX_STEPS];
+    do {
+        for (size_t i = 0; i < n; i++)
+            ops[i] = operation_draw(kind[i], r);
+        plans_make(p, ops, n);
+    } while (!plan_solve(&p->plans[p->n_plans - 1], results, 0) || !plan_solve(&p->plans[0], results, 0));
+    p->answer = results[p->plans[0].n - 1];
+    key_make(p, ops, n);
+    tell(p, ops, n, r);
+}
