@@ -1,0 +1,185 @@
+#include "kernels_harness.h"
+#include "core/rng.h"
+
+#include <math.h>
+#include <string.h>
+
+float *io_floats(struct io *io, size_t n, uint64_t seed) {
+    float *p = arena_take(&io->mem, n, sizeof *p, &io->err);
+    ck_assert_ptr_nonnull(p);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w[4]; /* the sum of four uniform numbers is normal enough, and quick */
+        philox(w, seed, 1, i);
+        p[i] = (((float)w[0] + (float)w[1]) + ((float)w[2] + (float)w[3]) - 0x1p33F) * (1.7320508F / 0x1p32F);
+    }
+    return p;
+}
+
+struct mat io_in(struct io *io, size_t rows, size_t cols, uint64_t seed) {
+    size_t ld = cols + (io->gaps ? 3 : 0);
+    float *values = io_floats(io, rows * cols, seed), *p = arena_take(&io->mem, rows * ld, sizeof *p, &io->err);
+    ck_assert_ptr_nonnull(p);
+    memset(p, 0x55, rows * ld * sizeof *p); /* a number that the gaps must keep */
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(p + r * ld, values + r * cols, cols * sizeof *p);
+    }
+    struct mat m = mat_of(p, DTYPE_F32, rows, cols);
+    m.ld = ld;
+    return m;
+}
+
+struct mat io_out(struct io *io, size_t rows, size_t cols, uint64_t seed) {
+    struct mat m = io_in(io, rows, cols, seed);
+    ck_assert_uint_lt(io->n_out, MAX_OUTPUTS);
+    io->out[io->n_out++] = m;
+    return m;
+}
+
+float *io_floats_out(struct io *io, size_t n, uint64_t seed) {
+    float *p = io_floats(io, n, seed);
+    ck_assert_uint_lt(io->n_out, MAX_OUTPUTS);
+    io->out[io->n_out++] = mat_of(p, DTYPE_F32, 1, n);
+    return p;
+}
+
+int32_t *io_ids(struct io *io, size_t n, uint64_t below, uint64_t seed) {
+    int32_t *p = arena_take(&io->mem, n, sizeof *p, &io->err);
+    ck_assert_ptr_nonnull(p);
+    struct rng r = rng_make(seed, 2);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = (int32_t)rng_below(&r, below);
+    }
+    return p;
+}
+
+void io_open(struct io *io, const struct kernels *k, size_t threads, bool gaps) {
+    *io = (struct io){.gaps = gaps};
+    blas_set_single_thread();
+    arena_init(&io->mem, &mem_std);
+    arena_init(&io->scratch, &mem_std);
+    io->x.k = k;
+    io->x.scratch = &io->scratch;
+    io->x.err = &io->err;
+    if (threads > 1) {
+        ck_assert_int_eq(pool_open(&io->x.pool, &mem_std, threads, &io->err), 0);
+    }
+}
+
+void io_close(struct io *io) {
+    pool_close(io->x.pool);
+    arena_free(&io->mem);
+    arena_free(&io->scratch);
+}
+
+size_t tables(const struct kernels *out[4]) {
+    size_t n = 0;
+    out[n++] = &kernels_table_generic;
+#ifdef KERNELS_X86
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        out[n++] = &kernels_table_avx2;
+    }
+    if (kernels_choose() == &kernels_table_avx512) {
+        out[n++] = &kernels_table_avx512;
+    }
+#endif
+    return n;
+}
+
+static void run(struct io *io, const struct kernels *k, size_t threads, bool gaps, case_fn *fn, const void *arg,
+                const char *what) {
+    io_open(io, k, threads, gaps);
+    fn(io, arg);
+    ck_assert_msg(exec_status(&io->x) == 0, "%s: %s", what, io->err.text);
+    ck_assert_msg(io->scratch.used == 0, "%s keeps scratch memory", what);
+}
+
+static float at(struct mat m, size_t r, size_t c) {
+    return ((const float *)m.data)[r * m.ld + c];
+}
+
+static void compare(const struct io *got, const struct io *want, double tolerance, const char *table, const char *what) {
+    ck_assert_uint_eq(got->n_out, want->n_out);
+    for (size_t i = 0; i < want->n_out; i++) {
+        struct mat a = got->out[i], b = want->out[i];
+        double largest = 1e-3, worst = 0;
+        for (size_t r = 0; r < b.rows; r++) {
+            for (size_t c = 0; c < b.cols; c++) {
+                double d = fabs((double)at(a, r, c) - (double)at(b, r, c));
+                worst = d > worst || isnan(d) ? d : worst;
+                largest = fmax(largest, fabs((double)at(b, r, c)));
+            }
+        }
+        ck_assert_msg(worst <= tolerance * largest, "%s, table %s, output %zu (%zu x %zu): off by %g of %g", what, table, i,
+                      b.rows, b.cols, worst, largest);
+    }
+}
+
+/* Gaps included: what a kernel may not touch must be untouched. */
+static void same_bits(const struct io *a, const struct io *b, const char *table, const char *what) {
+    for (size_t i = 0; i < a->n_out; i++) {
+        size_t n = a->out[i].rows * a->out[i].ld;
+        ck_assert_msg(memcmp(a->out[i].data, b->out[i].data, n * sizeof(float)) == 0,
+                      "%s, table %s, output %zu: bits depend on threads", what, table, i);
+    }
+}
+
+static void gaps_are_untouched(const struct io *a, const struct io *b, const char *table, const char *what) {
+    for (size_t i = 0; i < a->n_out; i++) {
+        for (size_t r = 0; r < a->out[i].rows; r++) {
+            for (size_t c = a->out[i].cols; c < a->out[i].ld; c++) {
+                ck_assert_msg(!(at(a->out[i], r, c) < at(b->out[i], r, c)) && !(at(a->out[i], r, c) > at(b->out[i], r, c)),
+                              "%s, table %s, output %zu: wrote between its rows", what, table, i);
+            }
+        }
+    }
+}
+
+void same_as_reference(case_fn *fn, const void *arg, double tolerance, const char *what) {
+    const struct kernels *k[4];
+    size_t n = tables(k);
+    for (int gaps = 0; gaps < 2; gaps++) {
+        struct io want, one, more;
+        run(&want, kernels_reference(), 1, gaps, fn, arg, what);
+        for (size_t i = 0; i < n; i++) {
+            run(&one, k[i], 1, gaps, fn, arg, what);
+            compare(&one, &want, tolerance, kernels_name(k[i]), what);
+            gaps_are_untouched(&one, &want, kernels_name(k[i]), what);
+            for (size_t threads = 2; threads <= 3; threads++) {
+                run(&more, k[i], threads, gaps, fn, arg, what);
+                same_bits(&more, &one, kernels_name(k[i]), what);
+                io_close(&more);
+            }
+            io_close(&one);
+        }
+        io_close(&want);
+    }
+}
+
+double weighted_sum(struct mat m, struct mat weights) {
+    double sum = 0;
+    for (size_t r = 0; r < m.rows; r++) {
+        for (size_t c = 0; c < m.cols; c++) {
+            sum += (double)at(m, r, c) * (double)at(weights, r, c);
+        }
+    }
+    return sum;
+}
+
+void check_slope(double (*loss)(void *arg), void *arg, struct mat in, struct mat gradient, double tolerance, const char *what) {
+    double largest = 1e-3, worst = 0;
+    const float h = 0x1p-6F; /* error of the difference: about h^2 from curvature, 1e-7 / h from rounding */
+    for (size_t r = 0; r < in.rows; r++) {
+        for (size_t c = 0; c < in.cols; c++) {
+            float *v = (float *)in.data + r * in.ld + c, old = *v;
+            *v = old + h;
+            double up = loss(arg), above = (double)*v;
+            *v = old - h;
+            double down = loss(arg), below = (double)*v;
+            *v = old;
+            double slope = (up - down) / (above - below), d = fabs(slope - (double)at(gradient, r, c));
+            worst = d > worst || isnan(d) ? d : worst;
+            largest = fmax(largest, fabs(slope));
+        }
+    }
+    ck_assert_msg(worst <= tolerance * largest, "%s: gradient is off by %g of %g", what, worst, largest);
+}
