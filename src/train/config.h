@@ -1,0 +1,39 @@
+/* The configuration of a run: run.json, with every key and its default. */
+#ifndef TRAIN_CONFIG_H
+#define TRAIN_CONFIG_H
+
+#include "core/json.h"
+#include "tensor/mat.h"
+
+/* One evaluation on the way. */
+struct eval_job {
+    char *task, *data, *demos, *name; /* name: of the files; made of task and format if not given. demos may be NULL */
+    int64_t format, limit, shots, max_tokens, batch;
+};
+
+struct eval_jobs {
+    struct eval_job *v;
+    size_t n;
+};
+
+struct config {
+    char *model, *tokenizer, *data, *out;
+    int64_t steps, batch_tokens, accumulate, max_enc, max_dec, optimizer, schedule, loss, dtype, threads, seed, skips;
+    int64_t log_every, save_every, keep, eval_every;
+    double formats[8], lr, beta1, beta2, eps, decay, warmup, clip, dropout; /* dropout: NaN for the model's own */
+    struct eval_jobs evals;
+    struct arena arena; /* of all texts */
+};
+
+/* Zero *c first; config_free in either case. ERR_FORMAT with file and key. */
+int config_read(struct config *c, const struct allocator *a, const char *path, struct err *e);
+void config_free(struct config *c);
+/* run.json, indented, every key. */
+int config_write(const struct config *c, struct str *out, struct err *e);
+/* Two parts of one run: ERR_MISMATCH names the first key that touches the weights and differs. */
+int config_compare(const struct config *before, const struct config *now, const struct allocator *a, struct err *e);
+void config_explain(struct str *out);
+
+uint64_t config_warmup(const struct config *c); /* in steps */
+
+#endif
