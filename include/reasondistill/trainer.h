@@ -24,6 +24,8 @@ RSD_API void rsd_trainer_close(rsd_trainer *t);
 RSD_API const char *rsd_trainer_config(const rsd_trainer *t);
 /* The same without opening model or data. *json is borrowed until the next call with this ctx. RSD_EFORMAT, RSD_ENOTFOUND. */
 RSD_API int rsd_trainer_print_config(rsd_ctx *ctx, const char *run_json, const char **json);
+/* Every key of run.json, a line each: type, range, default, what it is for. *text is borrowed as above. RSD_ENOMEM. */
+RSD_API int rsd_trainer_explain_config(rsd_ctx *ctx, const char **text);
 
 typedef struct rsd_step {
     size_t size; /* set by the caller */
@@ -36,7 +38,9 @@ typedef struct rsd_step {
     uint64_t tokens;          /* encoder + decoder, this step */
 } rsd_step;
 
-/* One optimizer step. Writes the metrics line and the checkpoint when they are due. RSD_END: all steps are done. RSD_ENUMERIC, RSD_EIO, RSD_ENOMEM. */
+/* One optimizer step. Writes the metrics line, the evaluations and the checkpoint when they are due. A step whose loss or gradient is not a finite number leaves the weights as
+ * they were, is logged, and has the loss NaN. RSD_END: all steps are done. RSD_ENUMERIC: more than "skips" such steps in a row (which tensor, which checkpoint to resume from).
+ * RSD_EIO, RSD_ENOMEM: a step that failed before the update can be tried again. */
 RSD_API int rsd_trainer_step(rsd_trainer *t, rsd_step *out);
 /* Non-zero stops after a checkpoint has been written, and is handed back. */
 typedef int (*rsd_step_fn)(void *user, const rsd_step *step);

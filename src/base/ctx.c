@@ -50,6 +50,7 @@ int rsd_ctx_open(const rsd_ctx_options *options, rsd_ctx **out) {
     ctx->blas = o.blas;
     ctx->kernels = kernels_choose();
     arena_init(&ctx->scratch, &ctx->alloc);
+    str_init(&ctx->text, &ctx->alloc);
     size_t threads = o.blas == RSD_BLAS_LEAVE ? 1 : o.threads ? (size_t)o.threads : cpus_allowed();
     if (pool_open(&ctx->pool, &ctx->alloc, threads, &e)) {
         rsd_ctx_close(ctx);
@@ -65,6 +66,7 @@ void rsd_ctx_close(rsd_ctx *ctx) {
         return;
     pool_close(ctx->pool);
     arena_free(&ctx->scratch);
+    str_free(&ctx->text);
     struct allocator a = ctx->alloc;
     mem_free(&a, ctx);
 }

@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/str.h"
 #include "kernels/kernels.h"
 #include "reasondistill/ctx.h"
 
@@ -17,6 +18,7 @@ struct rsd_ctx {
     uint64_t seed;
     int blas;
     char backend[160];
+    struct str text; /* handed out by functions that have no handle to keep it */
 };
 
 /* Every public function that can fail works with a local `struct err` and leaves through ctx_return: the code, with the text kept

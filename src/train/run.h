@@ -1,0 +1,64 @@
+/* The inside of a trainer: what its files share. */
+#ifndef TRAIN_RUN_H
+#define TRAIN_RUN_H
+
+#include "base/ctx.h"
+#include "core/file.h"
+#include "reasondistill/trainer.h"
+#include "train/config.h"
+
+#include <inttypes.h>
+
+/* Where a run stands: with the configuration, the weights and the moments, all that the next step depends on. */
+struct progress {
+    uint64_t step;     /* steps done */
+    uint64_t position; /* batches read */
+    uint64_t updates;  /* of the optimizer: steps that were not skipped */
+    uint64_t skipped;  /* in a row, up to now */
+};
+
+struct rsd_trainer {
+    rsd_ctx *ctx;
+    struct config config;
+    struct str json;      /* the configuration with all defaults */
+    char *dir, *saves;    /* the run directory and its checkpoints */
+    char data_sha256[65]; /* of dataset.json: a checkpoint belongs to its data */
+    rsd_tokenizer *tok;
+    rsd_t5 *model;
+    rsd_dataset *data;
+    rsd_loss *loss;
+    rsd_optimizer *opt;
+    struct append metrics; /* also the lock of the run directory */
+    bool metrics_open;
+    struct progress at;
+    bool saved; /* there is a checkpoint of at.step */
+    double mean_seconds, mean_tokens; /* of a step, exponentially smoothed: for display */
+};
+
+/* The text of a failed public call, into an err of ours. Returns code. */
+int run_took(rsd_ctx *ctx, int code, struct err *e);
+
+/* dir/name with printf; NULL and e set on failure. The caller's (mem_free). */
+char *run_path(const rsd_trainer *t, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* ---- checkpoint.c ---- */
+
+/* Writes checkpoints/step-N for at.step: complete or not there. Then removes what `keep` does not keep. */
+int checkpoint_write(rsd_trainer *t, struct err *e);
+/* Removes what a killed run left half-written, and finds the newest checkpoint whose files are all as they were written; damaged ones are logged
+ * and passed over. *path (the caller's) is NULL if there is none; then t->at is 0. Else t->at is where it stands. */
+int checkpoint_find(rsd_trainer *t, char **path, struct err *e);
+/* The optimizer's state from that checkpoint. */
+int checkpoint_restore(rsd_trainer *t, const char *path, struct err *e);
+
+/* ---- run_dir.c ---- */
+
+/* Checks that a run may use its directory and, if it goes on, that the configuration is its own. *holds: there is a run. */
+int run_dir_check(rsd_trainer *t, int resume, bool *holds, struct err *e);
+int run_dir_lock(rsd_trainer *t, struct err *e); /* makes the directory; ERR_BUSY while another process trains in it */
+int run_dir_write_config(rsd_trainer *t, struct err *e);
+/* Drops metrics lines and evaluations of steps after at.step: they will come again. */
+int run_dir_cut(rsd_trainer *t, struct err *e);
+int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, struct err *e);
+
+#endif

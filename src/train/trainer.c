@@ -1,0 +1,432 @@
+/* The trainer: one configuration, one run directory, and nothing that a kill can spoil.
+ *
+ * A step is a pure function of (weights, moments, step number): the data of batch i is a function of i, dropout masks of the batch number, the
+ * learning rate of the step. So a checkpoint needs no more than weights, moments and a few counters, and a run that is resumed
+ * computes the same bits as one that was never stopped. */
+#include "train/run.h"
+
+#include "core/hash.h"
+#include "reasondistill/evaluator.h"
+#include "train/schedule.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double SMOOTH = 0.9; /* of the displayed speed */
+
+/* ---- opening ---- */
+
+static int use_threads(rsd_trainer *t, struct err *e) {
+    rsd_ctx *ctx = t->ctx;
+    size_t n = (size_t)t->config.threads;
+    struct pool *pool = NULL;
+    if (!n || n == pool_threads(ctx->pool))
+        return 0;
+    if (ctx->blas == RSD_BLAS_LEAVE) {
+        log_write(&ctx->log, LOG_WARN, "key \"threads\" is not used: the context leaves threads to the BLAS (RSD_BLAS_LEAVE)");
+        return 0;
+    }
+    if (pool_open(&pool, &ctx->alloc, n, e))
+        return e->code;
+    pool_close(ctx->pool);
+    ctx->pool = pool;
+    return 0;
+}
+
+/* Weights of another type than the run's are written once in the run's and opened again, so that a run that is resumed, whose checkpoints are in
+ * the run's type, computes what this one does. The files go at once; their pages stay mapped. */
+static int convert_model(rsd_trainer *t, struct err *e) {
+    rsd_t5_info info = {.size = sizeof info};
+    int code = rsd_t5_info_get(t->model, &info);
+    if (code || info.dtype == RSD_F32)
+        return code ? run_took(t->ctx, code, e) : 0;
+    char *tmp = run_path(t, e, "checkpoints/step-0.tmp");
+    if (tmp && !dir_make(t->saves, e) && !dir_remove(tmp, e)) {
+        code = rsd_t5_save(t->model, tmp, RSD_F32, NULL);
+        rsd_t5_close(t->model);
+        t->model = NULL;
+        if (!code)
+            code = rsd_t5_open(t->ctx, tmp, &t->model);
+        if (code)
+            run_took(t->ctx, code, e);
+        dir_remove(tmp, e);
+    }
+    mem_free(&t->ctx->alloc, tmp);
+    return e->code;
+}
+
+static int open_model(rsd_trainer *t, const char *checkpoint, struct err *e) {
+    int code = rsd_tokenizer_open(t->ctx, t->config.tokenizer, &t->tok);
+    if (!code)
+        code = rsd_t5_open(t->ctx, checkpoint ? checkpoint : t->config.model, &t->model);
+    rsd_t5_info info = {.size = sizeof info};
+    if (!code)
+        code = rsd_t5_info_get(t->model, &info);
+    if (code)
+        return run_took(t->ctx, code, e);
+    if (rsd_tokenizer_size(t->tok) > info.vocab)
+        return err_set(e, ERR_MISMATCH,
+                       "%s: the tokenizer has %d pieces, the model's vocabulary has %" PRId64 ": they do not belong together",
+                       t->config.tokenizer, (int)rsd_tokenizer_size(t->tok), info.vocab);
+    return 0;
+}
+
+static int hash_data(rsd_trainer *t, struct err *e) {
+    char *path = NULL;
+    struct str text;
+    str_init(&text, &t->ctx->alloc);
+    if (!file_join(&t->ctx->alloc, &path, e, t->config.data, "dataset.json") && !file_read(path, (size_t)64 << 20, &text, e)) {
+        struct sha256 h;
+        unsigned char digest[32];
+        sha256_begin(&h);
+        sha256_add(&h, str_z(&text), text.n);
+        sha256_end(&h, digest);
+        sha256_hex(digest, t->data_sha256);
+    }
+    str_free(&text);
+    mem_free(&t->ctx->alloc, path);
+    return e->code;
+}
+
+static int open_data(rsd_trainer *t, struct err *e) {
+    const struct config *c = &t->config;
+    rsd_dataset_options o;
+    rsd_dataset_options_init(&o, sizeof o);
+    memcpy(o.weights, c->formats, sizeof o.weights);
+    o.seed = (uint64_t)c->seed;
+    o.batch_tokens = (uint64_t)c->batch_tokens;
+    o.max_enc = (int32_t)c->max_enc;
+    o.max_dec = (int32_t)c->max_dec;
+    o.soft = c->loss != RSD_LOSS_CE;
+    rsd_dataset_info info = {.size = sizeof info};
+    int code = rsd_dataset_open(t->ctx, c->data, t->tok, &o, &t->data);
+    if (!code)
+        code = rsd_dataset_info_get(t->data, &info);
+    if (code)
+        return run_took(t->ctx, code, e);
+    if (!info.batches)
+        return err_set(e, ERR_MISMATCH,
+                       "%s: nothing to train on: %" PRIu64 " items are longer than max_enc %" PRId64 " or max_dec %" PRId64,
+                       c->data, info.left_out, c->max_enc, c->max_dec);
+    return hash_data(t, e);
+}
+
+static int open_learning(rsd_trainer *t, struct err *e) {
+    const struct config *c = &t->config;
+    rsd_loss_options l;
+    rsd_loss_options_init(&l, sizeof l);
+    l.kind = (int32_t)c->loss;
+    rsd_optimizer_options o;
+    rsd_optimizer_options_init(&o, sizeof o);
+    o.kind = (int32_t)c->optimizer;
+    o.beta1 = c->beta1;
+    o.beta2 = c->beta2;
+    o.eps = c->eps;
+    o.decay = c->decay;
+    o.clip = c->clip;
+    int code = rsd_loss_open(t->ctx, &l, &t->loss);
+    if (!code)
+        code = rsd_optimizer_open(t->ctx, t->model, &o, &t->opt);
+    return code ? run_took(t->ctx, code, e) : 0;
+}
+
+static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err *e) {
+    const struct allocator *a = &t->ctx->alloc;
+    char *checkpoint = NULL;
+    bool holds = false;
+    str_init(&t->json, a);
+    if (config_read(&t->config, a, run_json, e) || config_write(&t->config, &t->json, e))
+        return e->code;
+    if (!(t->dir = mem_strndup(a, t->config.out, strlen(t->config.out), e)) || file_join(a, &t->saves, e, t->dir, "checkpoints"))
+        return e->code;
+    if (run_dir_check(t, resume, &holds, e) || (holds && (run_dir_lock(t, e) || checkpoint_find(t, &checkpoint, e))))
+        goto done;
+    if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e))
+        goto done;
+    if (!holds && (run_dir_lock(t, e) || run_dir_check(t, resume, &holds, e))) /* again: another process may have been faster */
+        goto done;
+    if (convert_model(t, e) || open_learning(t, e) || (checkpoint && checkpoint_restore(t, checkpoint, e)))
+        goto done;
+    if (!run_dir_cut(t, e))
+        run_dir_write_config(t, e);
+done:
+    mem_free(a, checkpoint);
+    return e->code;
+}
+
+int rsd_trainer_open(rsd_ctx *ctx, const char *run_json, int resume, rsd_trainer **out) {
+    struct err e = {0};
+    if (!ctx || !out)
+        return RSD_EINVAL;
+    *out = NULL;
+    if (!run_json)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_trainer_open: no configuration file");
+    rsd_trainer *t = mem_zero(&ctx->alloc, 1, sizeof *t, &e);
+    if (!t)
+        return ctx_return(ctx, e.code, &e);
+    t->ctx = ctx;
+    if (open_run(t, run_json, resume, &e)) {
+        rsd_trainer_close(t);
+        return ctx_return(ctx, e.code, &e);
+    }
+    *out = t;
+    return RSD_OK;
+}
+
+void rsd_trainer_close(rsd_trainer *t) {
+    if (!t)
+        return;
+    const struct allocator *a = &t->ctx->alloc;
+    if (t->metrics_open)
+        append_close(&t->metrics, NULL);
+    rsd_optimizer_close(t->opt);
+    rsd_loss_close(t->loss);
+    rsd_dataset_close(t->data);
+    rsd_t5_close(t->model);
+    rsd_tokenizer_close(t->tok);
+    mem_free(a, t->saves);
+    mem_free(a, t->dir);
+    str_free(&t->json);
+    config_free(&t->config);
+    mem_free(a, t);
+}
+
+/* ---- one step ---- */
+
+static bool due(const rsd_trainer *t, int64_t every, bool last_too) {
+    uint64_t step = t->at.step;
+    return every > 0 && (step % (uint64_t)every == 0 || (last_too && step == (uint64_t)t->config.steps));
+}
+
+static uint64_t batch_tokens(const rsd_batch *b) {
+    return (uint64_t)b->enc_offsets[b->n] + b->dec_offsets[b->n];
+}
+
+/* What one step adds up over its batches. */
+struct sums {
+    double weight, loss;
+    uint64_t positions, correct, tokens;
+};
+
+/* The weights of all batches of the step are known before the first is computed: one fetch of one batch, or two where there are several. */
+static int sum_weights(rsd_trainer *t, struct sums *s) {
+    for (int64_t i = 0; i < t->config.accumulate; i++) {
+        const rsd_batch *b = NULL;
+        int code = rsd_dataset_batch(t->data, t->at.position + (uint64_t)i, &b);
+        if (code)
+            return code;
+        s->weight += rsd_loss_weight(b);
+        s->tokens += batch_tokens(b);
+    }
+    return RSD_OK;
+}
+
+static int learn_batch(rsd_trainer *t, uint64_t index, double scale, struct sums *s) {
+    const rsd_batch *b = NULL;
+    rsd_t5_info info = {.size = sizeof info};
+    rsd_loss_result r = {.size = sizeof r};
+    int code = rsd_dataset_batch(t->data, index, &b);
+    if (!code)
+        code = rsd_t5_info_get(t->model, &info);
+    if (!code)
+        code = rsd_t5_set_dropout(t->model, isnan(t->config.dropout) ? info.dropout : t->config.dropout, (uint64_t)t->config.seed,
+                                  index);
+    if (!code)
+        code = rsd_t5_forward(t->model, b, RSD_TRAIN);
+    if (!code)
+        code = rsd_loss_begin(t->loss, b, scale);
+    if (!code)
+        code = rsd_t5_head(t->model, rsd_loss_tile, t->loss);
+    if (!code)
+        code = rsd_loss_result_get(t->loss, &r);
+    if (!code)
+        code = rsd_t5_backward(t->model);
+    s->loss += r.loss;
+    s->positions += r.positions;
+    s->correct += r.correct;
+    return code;
+}
+
+/* Data to weights. On any failure the gradients are gone and the weights are those of before. */
+static int update(rsd_trainer *t, double lr, struct sums *s, double *norm) {
+    int code = sum_weights(t, s);
+    double scale = s->weight > 0 ? 1 / s->weight : 0;
+    for (int64_t i = 0; i < t->config.accumulate && !code; i++)
+        code = learn_batch(t, t->at.position + (uint64_t)i, scale, s);
+    if (!code)
+        code = rsd_optimizer_step(t->opt, lr, norm);
+    if (code)
+        rsd_t5_zero_grad(t->model);
+    return code;
+}
+
+/* A step without numbers is passed over, a few times. */
+static int skip(rsd_trainer *t) {
+    struct err why = t->ctx->err;
+    if (t->at.skipped >= (uint64_t)t->config.skips)
+        return ctx_fail(t->ctx, RSD_ENUMERIC,
+                        "step %" PRIu64 ", after %" PRIu64
+                        " skipped in a row: %.300s; resume from the newest of %.80s with a lower \"lr\"",
+                        t->at.step + 1, t->at.skipped, why.text, t->saves);
+    log_write(&t->ctx->log, LOG_WARN, "step %" PRIu64 " is skipped: %s", t->at.step + 1, why.text);
+    t->at.skipped++;
+    return RSD_OK;
+}
+
+static int evaluate(rsd_trainer *t, const struct eval_job *j, struct err *e) {
+    rsd_evaluator *v = NULL;
+    rsd_evaluator_options o;
+    rsd_evaluator_options_init(&o, sizeof o);
+    o.demos = j->demos;
+    o.seed = (uint64_t)t->config.seed;
+    o.format = (int32_t)j->format;
+    o.shots = (int32_t)j->shots;
+    o.max_tokens = (int32_t)j->max_tokens;
+    o.batch = (int32_t)j->batch;
+    o.limit = (int32_t)j->limit;
+    rsd_score score = {.size = sizeof score};
+    char *dir = run_path(t, e, "eval"), *path = run_path(t, e, "eval/step-%" PRIu64 "-%s.json", t->at.step, j->name);
+    if (dir && path && !dir_make(dir, e)) {
+        int code = rsd_evaluator_open(t->ctx, t->model, t->tok, &o, &v);
+        if (!code)
+            code = rsd_evaluator_file(v, j->task, j->data, path, NULL, NULL, &score);
+        if (code)
+            run_took(t->ctx, code, e);
+        else
+            log_write(&t->ctx->log, LOG_INFO, "step %" PRIu64 ": %s: %" PRIu64 " of %" PRIu64 " correct", t->at.step, j->name,
+                      score.correct, score.n);
+        rsd_evaluator_close(v);
+    }
+    mem_free(&t->ctx->alloc, dir);
+    mem_free(&t->ctx->alloc, path);
+    return e->code;
+}
+
+/* What a finished step leaves on the disk. Metrics and evaluations come before the checkpoint: a run that goes on from it lacks none. */
+static int record(rsd_trainer *t, const rsd_step *s, double weight, struct err *e) {
+    if (due(t, t->config.log_every, true) && run_dir_log_step(t, s, weight, e))
+        return e->code;
+    for (size_t i = 0; due(t, t->config.eval_every, true) && i < t->config.evals.n; i++)
+        if (evaluate(t, &t->config.evals.v[i], e))
+            return e->code;
+    if (!due(t, t->config.save_every, false))
+        return 0;
+    int code = rsd_trainer_save(t);
+    return code ? run_took(t->ctx, code, e) : 0;
+}
+
+static void smooth(rsd_trainer *t, double seconds, double tokens) {
+    bool first = t->mean_seconds <= 0;
+    t->mean_seconds = first ? seconds : SMOOTH * t->mean_seconds + (1 - SMOOTH) * seconds;
+    t->mean_tokens = first ? tokens : SMOOTH * t->mean_tokens + (1 - SMOOTH) * tokens;
+}
+
+int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    if (!out || out->size < sizeof *out)
+        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_trainer_step: set size of rsd_step to sizeof(rsd_step)");
+    const struct config *c = &t->config;
+    *out = (rsd_step){.size = out->size, .step = t->at.step, .steps = (uint64_t)c->steps};
+    if (t->at.step >= (uint64_t)c->steps)
+        return RSD_END;
+    double begin = clock_seconds(), norm = NAN;
+    struct schedule schedule = {(enum schedule_kind)c->schedule, c->lr, config_warmup(c), (uint64_t)c->steps};
+    double lr = schedule_rate(&schedule, t->at.step);
+    struct sums s = {0};
+    int code = update(t, lr, &s, &norm);
+    bool skipped = code == RSD_ENUMERIC;
+    if (skipped)
+        code = skip(t);
+    if (code)
+        return code;
+    if (!skipped)
+        t->at.skipped = 0;
+    t->at.step++;
+    t->at.position += (uint64_t)c->accumulate;
+    t->at.updates = rsd_optimizer_steps(t->opt);
+    t->saved = false;
+
+    out->step = t->at.step;
+    out->loss = skipped ? NAN : s.loss;
+    out->lr = lr;
+    out->grad_norm = norm;
+    out->accuracy = s.positions ? (double)s.correct / (double)s.positions : 0;
+    out->tokens = s.tokens;
+    out->seconds = clock_seconds() - begin;
+    smooth(t, out->seconds, (double)s.tokens);
+    out->tokens_per_second = t->mean_seconds > 0 ? t->mean_tokens / t->mean_seconds : 0;
+    out->seconds_left = t->mean_seconds * (double)(out->steps - out->step);
+    return ctx_return(t->ctx, record(t, out, s.weight, &e), &e);
+}
+
+int rsd_trainer_run(rsd_trainer *t, rsd_step_fn fn, void *user) {
+    for (;;) {
+        rsd_step s = {.size = sizeof s};
+        int code = rsd_trainer_step(t, &s);
+        if (code == RSD_END)
+            return rsd_trainer_save(t);
+        if (code < 0)
+            return code;
+        int stop = fn ? fn(user, &s) : 0;
+        if (stop) {
+            code = rsd_trainer_save(t);
+            return code < 0 ? code : stop;
+        }
+    }
+}
+
+int rsd_trainer_save(rsd_trainer *t) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    if (t->saved)
+        return RSD_OK;
+    if (!append_sync(&t->metrics, &e))
+        checkpoint_write(t, &e);
+    return ctx_return(t->ctx, e.code, &e);
+}
+
+/* ---- looking ---- */
+
+const char *rsd_trainer_config(const rsd_trainer *t) {
+    return t ? str_z(&t->json) : "";
+}
+
+int rsd_trainer_print_config(rsd_ctx *ctx, const char *run_json, const char **json) {
+    struct err e = {0};
+    struct config c;
+    if (!ctx || !json)
+        return RSD_EINVAL;
+    if (!run_json)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_trainer_print_config: no configuration file");
+    str_clear(&ctx->text);
+    if (!config_read(&c, &ctx->alloc, run_json, &e))
+        config_write(&c, &ctx->text, &e);
+    config_free(&c);
+    *json = e.code ? NULL : str_z(&ctx->text);
+    return ctx_return(ctx, e.code, &e);
+}
+
+int rsd_trainer_explain_config(rsd_ctx *ctx, const char **text) {
+    struct err e = {0};
+    if (!ctx || !text)
+        return RSD_EINVAL;
+    str_clear(&ctx->text);
+    config_explain(&ctx->text);
+    *text = str_status(&ctx->text, &e) ? NULL : str_z(&ctx->text);
+    return ctx_return(ctx, e.code, &e);
+}
+
+rsd_t5 *rsd_trainer_model(rsd_trainer *t) {
+    return t ? t->model : NULL;
+}
+
+rsd_tokenizer *rsd_trainer_tokenizer(rsd_trainer *t) {
+    return t ? t->tok : NULL;
+}
+
+const char *rsd_trainer_directory(const rsd_trainer *t) {
+    return t ? t->dir : "";
+}
