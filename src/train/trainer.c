@@ -143,8 +143,12 @@ static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err
         goto done;
     if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e))
         goto done;
-    if (!holds && (run_dir_lock(t, e) || run_dir_check(t, resume, &holds, e))) /* again: another process may have been faster */
-        goto done;
+    if (!holds) {
+        if (run_dir_lock(t, e) || run_dir_check(t, resume, &holds, e))
+            goto done;
+        if (holds && err_set(e, ERR_BUSY, "%s: another process has just started this run", t->dir))
+            goto done;
+    }
     if (convert_model(t, e) || open_learning(t, e) || (checkpoint && checkpoint_restore(t, checkpoint, e)))
         goto done;
     if (!run_dir_cut(t, e))

@@ -1,0 +1,13 @@
+/* Suites of train, one per file. */
+#ifndef TEST_TRAIN_H
+#define TEST_TRAIN_H
+
+#include <check.h>
+
+Suite *train_loss_suite(void);
+Suite *train_schedule_suite(void);
+Suite *train_config_suite(void);
+Suite *train_optimizer_suite(void);
+Suite *train_run_suite(void);
+
+#endif

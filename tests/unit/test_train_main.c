@@ -1,0 +1,10 @@
+/* The suites of the room: each file of tests has one. */
+#include "test_train.h"
+
+#include "util.h"
+
+int main(void) {
+    SRunner *r = srunner_create(train_loss_suite());
+    srunner_add_suite(r, train_schedule_suite());
+    return test_run(r);
+}
