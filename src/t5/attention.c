@@ -1,0 +1,54 @@
+/* Self- and cross-attention sublayers. Kept for backward: the stream, q, k, v, the attention output and one number per query and head; the normed
+ * input is made again from the stream, which costs less than its memory. */
+#include "t5/model.h"
+
+struct mat attention_sublayer(const struct run *r, struct attention_acts *k, const struct attention_weights *w, struct mat x,
+                              const struct mat *memory, const struct attention *s, struct dropout out) {
+    size_t T = x.rows, S = memory ? memory->rows : T, D = r->c->inner;
+    struct arena_mark all = arena_mark(r->acts);
+    k->x = x;
+    k->rrms = run_vector(r, 1, T);
+    k->q = run_mat(r, T, D);
+    k->k = run_mat(r, S, D);
+    k->v = run_mat(r, S, D);
+    k->a = run_mat(r, T, D);
+    k->lse = r->train ? run_vector(r, r->c->heads, T) : NULL;
+
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat y = run_mat(r, T, x.cols);
+    rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
+    linear_forward(r, k->q, w->q, y, 0);
+    linear_forward(r, k->k, w->k, memory ? *memory : y, 0);
+    linear_forward(r, k->v, w->v, memory ? *memory : y, 0);
+    arena_release(r->acts, mark);
+    attention_forward(&r->x, k->a, k->lse, k->q, k->k, k->v, s);
+    struct mat stream = residual_mat(r, x);
+    residual_forward(r, stream, x, w->o, k->a, out);
+    if (!r->train)
+        arena_release(r->acts, all);
+    return stream;
+}
+
+static struct mat zeros(const struct run *r, size_t rows, size_t cols) {
+    struct mat m = run_mat(r, rows, cols);
+    fill(&r->x, m, 0);
+    return m;
+}
+
+void attention_sublayer_backward(const struct run *r, const struct attention_acts *k, const struct attention_weights *w,
+                                 struct mat dx, const struct mat *memory, struct mat dmemory, struct mat dbias,
+                                 const struct attention *s, struct dropout out) {
+    size_t T = dx.rows, S = k->k.rows, D = r->c->inner;
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat da = run_mat(r, T, D), dq = zeros(r, T, D), dk = zeros(r, S, D), dv = zeros(r, S, D);
+    residual_backward(r, da, w->o, dx, k->a, out);
+    attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, s);
+
+    struct mat y = run_mat(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
+    rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps); /* as in the forward pass, bit for bit */
+    linear_backward(r, dy, w->q, dq, y, 0);
+    linear_backward(r, memory ? dmemory : dy, w->k, dk, memory ? *memory : y, 1);
+    linear_backward(r, memory ? dmemory : dy, w->v, dv, memory ? *memory : y, 1);
+    rmsnorm_backward(&r->x, dx, w->norm->grad, dy, k->x, w->norm->w, k->rrms);
+    arena_release(r->acts, mark);
+}

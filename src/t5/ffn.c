@@ -1,0 +1,61 @@
+/* The feed-forward sublayer: relu(norm(x) wi) wo (v1.0), or gelu(norm(x) wi_0) * (norm(x) wi_1) wo (v1.1: Shazeer 2020, "GLU variants improve
+ * Transformer"). The inner activation and its dropout are made again in the backward pass. */
+#include "t5/model.h"
+
+/* The inner value that wo reads; in place of h for ReLU without dropout. */
+static struct mat inner_value(const struct run *r, const struct ffn_acts *k, struct dropout inner) {
+    if (!k->g.data && inner.p <= 0)
+        return k->h;
+    struct mat z = run_mat(r, k->h.rows, k->h.cols);
+    if (k->g.data)
+        geglu_forward(&r->x, z, k->h, k->g);
+    if (inner.p > 0)
+        dropout_apply(&r->x, z, k->g.data ? z : k->h, inner);
+    return z;
+}
+
+struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ffn_weights *w, struct mat x, struct dropout inner,
+                        struct dropout out) {
+    size_t T = x.rows, F = r->c->d_ff;
+    struct arena_mark all = arena_mark(r->acts);
+    k->x = x;
+    k->rrms = run_vector(r, 1, T);
+    k->h = run_mat(r, T, F);
+    k->g = w->gate.base ? run_mat(r, T, F) : (struct mat){0};
+    /* The new stream is kept, the inner value is not: the stream's memory is taken first. */
+    struct mat stream = residual_mat(r, x);
+
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat y = run_mat(r, T, x.cols);
+    rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
+    linear_forward(r, k->h, w->wi, y, 0);
+    if (w->gate.base)
+        linear_forward(r, k->g, w->gate, y, 0);
+    else
+        relu_forward(&r->x, k->h, k->h);
+    arena_release(r->acts, mark);
+    residual_forward(r, stream, x, w->wo, inner_value(r, k, inner), out);
+    arena_release(r->acts, r->train ? mark : all);
+    return stream;
+}
+
+void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat dx,
+                           struct dropout inner, struct dropout out) {
+    size_t T = dx.rows, F = r->c->d_ff;
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat dz = run_mat(r, T, F), y = run_mat(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
+    residual_backward(r, dz, w->wo, dx, inner_value(r, k, inner), out);
+    if (inner.p > 0)
+        dropout_apply(&r->x, dz, dz, inner);
+    rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps);
+    if (k->g.data) {
+        geglu_backward(&r->x, k->h, k->g, dz, k->h, k->g); /* the kept factors are not needed again */
+        linear_backward(r, dy, w->wi, k->h, y, 0);
+        linear_backward(r, dy, w->gate, k->g, y, 1);
+    } else {
+        relu_backward(&r->x, dz, dz, k->h);
+        linear_backward(r, dy, w->wi, dz, y, 0);
+    }
+    rmsnorm_backward(&r->x, dx, w->norm->grad, dy, k->x, w->norm->w, k->rrms);
+    arena_release(r->acts, mark);
+}

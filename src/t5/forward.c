@@ -1,0 +1,127 @@
+/* The public pass over one batch: forward, backward, and the order in which they may be called.
+ *
+ * Everything a pass needs lies in one arena that is emptied by the next forward, so that after the first step no memory is asked from the
+ * system. Gradients flow in the order head, decoder, encoder; the encoder's output collects them from every decoder block. */
+#include "t5/batch.h"
+#include "t5/model.h"
+
+struct run model_run(rsd_t5 *m, bool train, struct err *e) {
+    return (struct run){.x = ctx_exec(m->ctx, e),
+                        .acts = &m->acts,
+                        .c = &m->w->config,
+                        .train = train,
+                        .drop = {.p = (float)m->dropout, .seed = m->seed},
+                        .step = m->step};
+}
+
+bool model_shared(const rsd_t5 *m) {
+    return atomic_load(&m->w->refs) > 1;
+}
+
+/* Queries of sequence s are its own tokens; keys those of the same sequence in `keys`. */
+static struct attention_span *make_spans(const struct run *r, const uint32_t *queries, const uint32_t *keys, size_t n) {
+    struct attention_span *spans = arena_take(r->acts, n, sizeof *spans, r->x.err);
+    for (size_t s = 0; spans && s < n; s++)
+        spans[s] = (struct attention_span){queries[s], queries[s + 1] - queries[s], keys[s], keys[s + 1] - keys[s]};
+    return spans;
+}
+
+static size_t longest(const uint32_t *offsets, size_t n) {
+    size_t most = 0;
+    for (size_t s = 0; s < n; s++)
+        most = offsets[s + 1] - offsets[s] > most ? offsets[s + 1] - offsets[s] : most;
+    return most;
+}
+
+/* The decoder is given what it wrote before: each sequence shifted by one behind the start token. */
+static const int32_t *shifted(const struct run *r, const rsd_batch *b) {
+    int32_t *ids = arena_take(r->acts, b->dec_offsets[b->n], sizeof *ids, r->x.err);
+    for (size_t s = 0; ids && s < b->n; s++)
+        for (size_t t = b->dec_offsets[s]; t < b->dec_offsets[s + 1]; t++)
+            ids[t] = t == b->dec_offsets[s] ? r->c->start_id : b->dec_ids[t - 1];
+    return ids;
+}
+
+static int forward(rsd_t5 *m, bool train, struct err *e) {
+    const rsd_batch *b = &m->batch;
+    struct run r = model_run(m, train, e);
+    arena_reset(&m->acts);
+    m->enc = (struct stack_acts){
+        .tokens = b->enc_offsets[b->n], .ids = b->enc_ids, .n_spans = b->n, .longest = longest(b->enc_offsets, b->n)};
+    m->dec = (struct stack_acts){.tokens = b->dec_offsets[b->n], .n_spans = b->n, .longest = longest(b->dec_offsets, b->n)};
+    m->enc.self = make_spans(&r, b->enc_offsets, b->enc_offsets, b->n);
+    m->dec.self = make_spans(&r, b->dec_offsets, b->dec_offsets, b->n);
+    m->dec.cross = make_spans(&r, b->dec_offsets, b->enc_offsets, b->n);
+    m->dec.ids = shifted(&r, b);
+    if (e->code)
+        return e->code;
+    encoder_forward(&r, m->w, &m->enc);
+    decoder_forward(&r, m->w, &m->dec, m->enc.out);
+    return exec_status(&r.x);
+}
+
+int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode) {
+    struct err e = {0};
+    m->state = T5_IDLE;
+    if (mode != RSD_INFER && mode != RSD_TRAIN)
+        return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_forward: mode %d: expected RSD_INFER or RSD_TRAIN", mode);
+    if (mode == RSD_TRAIN && model_shared(m))
+        return ctx_fail(m->ctx, RSD_EBUSY,
+                        "rsd_t5_forward: the weights are shared with another handle: close it before training");
+    if (batch_read(&m->batch, batch, m->w->config.vocab, &e) || forward(m, mode == RSD_TRAIN, &e))
+        return ctx_return(m->ctx, e.code, &e);
+    m->state = mode == RSD_TRAIN ? T5_TRAINING : T5_INFERRED;
+    return RSD_OK;
+}
+
+int model_grads(rsd_t5 *m, struct err *e) {
+    struct t5_weights *w = m->w;
+    if (w->grads)
+        return 0;
+    w->grads = mem_aligned(&w->alloc, w->count, sizeof(float), e);
+    if (!w->grads)
+        return err_within(e, "gradients of %zu parameters", w->count);
+    struct exec x = ctx_exec(m->ctx, e);
+    struct mat all = mat_of(w->grads, DTYPE_F32, 1, w->count);
+    fill(&x, all, 0);
+    for (size_t i = 0; i < w->n; i++)
+        w->params[i].grad.data = mat_cols(all, w->info[i].offset, w->info[i].count).data;
+    return e->code;
+}
+
+int rsd_t5_backward(rsd_t5 *m) {
+    struct err e = {0};
+    if (m->state != T5_HEADED)
+        return ctx_fail(m->ctx, RSD_ESTATE, "rsd_t5_backward: call rsd_t5_forward with RSD_TRAIN and rsd_t5_head before it");
+    if (model_shared(m))
+        return ctx_fail(m->ctx, RSD_EBUSY,
+                        "rsd_t5_backward: the weights are shared with another handle: close it before training");
+    struct run r = model_run(m, true, &e);
+    m->enc.dout = run_mat(&r, m->enc.tokens, m->w->config.d_model);
+    fill(&r.x, m->enc.dout, 0);
+    decoder_backward(&r, m->w, &m->dec, m->enc.out, m->enc.dout);
+    encoder_backward(&r, m->w, &m->enc);
+    m->state = T5_INFERRED; /* what backward needs is used up, logits can still be had */
+    return ctx_return(m->ctx, e.code, &e);
+}
+
+int rsd_t5_zero_grad(rsd_t5 *m) {
+    struct err e = {0};
+    if (m->w->grads) {
+        struct exec x = ctx_exec(m->ctx, &e);
+        fill(&x, mat_of(m->w->grads, DTYPE_F32, 1, m->w->count), 0);
+    }
+    return ctx_return(m->ctx, e.code, &e);
+}
+
+int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step) {
+    if (!(rate >= 0 && rate < 1))
+        return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_set_dropout: the rate must be at least 0 and below 1");
+    if (m->state == T5_TRAINING || m->state == T5_HEADED)
+        return ctx_fail(m->ctx, RSD_ESTATE,
+                        "rsd_t5_set_dropout: a forward with RSD_TRAIN waits for its backward with the masks it had");
+    m->dropout = rate;
+    m->seed = seed;
+    m->step = step;
+    return RSD_OK;
+}

@@ -1,0 +1,59 @@
+/* The pieces that all sublayers are made of: linear layers and the residual stream x + dropout(f(norm(x))). */
+#include "core/rng.h"
+#include "t5/model.h"
+
+struct dropout run_dropout(const struct run *r, size_t layer, enum place place) {
+    struct dropout d = r->drop;
+    d.p = r->train ? d.p : 0;
+    d.stream = rng_mix(r->step, (uint64_t)layer * PLACES + (uint64_t)place);
+    return d;
+}
+
+struct mat run_mat(const struct run *r, size_t rows, size_t cols) {
+    return arena_mat(r->acts, DTYPE_F32, rows, cols, r->x.err);
+}
+
+float *run_vector(const struct run *r, size_t rows, size_t cols) {
+    return run_mat(r, rows, cols).data;
+}
+
+void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta) {
+    gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
+}
+
+void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta) {
+    if (din.data)
+        gemm(&r->x, din, 0, dy, 0, l.base->w, 1, beta);
+    gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, 1);
+}
+
+struct mat residual_mat(const struct run *r, struct mat x) {
+    return r->train ? run_mat(r, x.rows, x.cols) : x;
+}
+
+void residual_forward(const struct run *r, struct mat y, struct mat x, struct linear l, struct mat in, struct dropout d) {
+    if (d.p > 0) {
+        struct arena_mark mark = arena_mark(r->acts);
+        struct mat o = run_mat(r, x.rows, x.cols);
+        linear_forward(r, o, l, in, 0);
+        dropout_apply(&r->x, o, o, d);
+        add(&r->x, y, x, o);
+        arena_release(r->acts, mark);
+        return;
+    }
+    if (y.data != x.data)
+        copy(&r->x, y, x);
+    linear_forward(r, y, l, in, 1);
+}
+
+void residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct mat in,
+                       struct dropout d) {
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat dout = dstream;
+    if (d.p > 0) {
+        dout = run_mat(r, dstream.rows, dstream.cols);
+        dropout_apply(&r->x, dout, dstream, d);
+    }
+    linear_backward(r, din, l, dout, in, 0);
+    arena_release(r->acts, mark);
+}

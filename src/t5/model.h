@@ -1,0 +1,211 @@
+/* The inside of rsd_t5: weights that several handles may share, and what one handle keeps of its last pass. */
+#ifndef T5_MODEL_H
+#define T5_MODEL_H
+
+#include "base/ctx.h"
+#include "core/map.h"
+#include "t5/config.h"
+#include "t5/params.h"
+#include "tensor/safetensors.h"
+
+#include <stdatomic.h>
+
+/* ---- weights ---- */
+
+/* y = x w^T. All linear layers are this struct: quantised weights (scales per row) and adapters become members here. */
+struct linear {
+    const struct param *base; /* w [out, in] */
+};
+
+struct attention_weights {
+    struct linear q, k, v, o;
+    const struct param *norm;
+};
+
+struct ffn_weights {
+    struct linear wi, gate, wo; /* gated: gelu(wi x) * (gate x); gate.base NULL where it is ReLU */
+    const struct param *norm;
+};
+
+struct t5_block {
+    struct attention_weights self, cross; /* cross: decoder only */
+    struct ffn_weights ffn;
+};
+
+struct t5_stack {
+    struct t5_block *blocks;
+    size_t n;
+    size_t first_layer;                    /* layer group of block 0 */
+    const struct param *bias, *final_norm; /* bias [buckets, H] */
+};
+
+struct param_info {
+    size_t ndim, shape[2], count, layer;
+    size_t offset; /* of its gradient in the arena of gradients */
+    double std;    /* of random initialisation; 0: ones */
+};
+
+struct t5_weights {
+    atomic_size_t refs;
+    struct allocator alloc; /* of the context that opened them */
+    struct t5_config config;
+    enum dtype dtype; /* of the files, F32 if made here */
+    struct str json;  /* config.json as it will be saved */
+    uint64_t version; /* rises with every write */
+
+    struct arena keep; /* names, tables, blocks */
+    struct param *params;
+    struct param_info *info;
+    size_t n, count;             /* tensors, elements */
+    size_t layers, *layer_first; /* [layers + 1] */
+    struct map by_name;
+    const struct param *shared, *head; /* equal if tied */
+    struct t5_stack encoder, decoder;
+
+    struct safetensors *shards; /* files that stay mapped */
+    size_t n_shards;
+    void *memory; /* weights that are not mapped */
+    void *grads;  /* [count] fp32, or NULL */
+    uint64_t bytes;
+};
+
+/* The table of tensors that `config` asks for: names, shapes, layers, blocks; no data yet. layout.c */
+int weights_layout(struct t5_weights *w, struct err *e);
+struct t5_weights *weights_new(const struct allocator *a, struct err *e); /* refs 1 */
+void weights_release(struct t5_weights *w);
+/* Binds every tensor of the layout to the files of a model directory. weights.c */
+int weights_load(struct t5_weights *w, rsd_ctx *ctx, const char *dir, struct err *e);
+/* The value of a tensor is a pure function of (seed, its name, shape, std). init.c */
+int weights_random(struct t5_weights *w, rsd_ctx *ctx, uint64_t seed, struct err *e);
+int weights_json(struct t5_weights *w, struct err *e);
+
+/* ---- one pass ---- */
+
+/* What a sublayer keeps for its backward pass. */
+struct attention_acts {
+    struct mat x; /* input of the norm: the residual stream */
+    float *rrms;
+    struct mat q, k, v, a; /* a: output of attention, before wo */
+    float *lse;
+};
+
+struct ffn_acts {
+    struct mat x;
+    float *rrms;
+    struct mat h, g; /* gated: both factors before the activation; ReLU: h after it, g without memory */
+};
+
+struct block_acts {
+    struct attention_acts self, cross;
+    struct ffn_acts ffn;
+};
+
+struct stack_acts {
+    size_t tokens;
+    const int32_t *ids;
+    struct attention_span *self, *cross;
+    size_t n_spans, longest;
+    int32_t *bucket;
+    struct mat bias, dbias; /* [H, distances] */
+    size_t bias_zero;
+    struct block_acts *blocks;
+    struct mat x; /* the residual stream behind the last block */
+    float *rrms;
+    struct mat out;  /* behind the final norm */
+    struct mat dout; /* its gradient */
+};
+
+/* Where a pass computes: kernels, memory for activations, dropout. */
+struct run {
+    struct exec x;
+    struct arena *acts;
+    const struct t5_config *c;
+    bool train;
+    struct dropout drop; /* seed and rate; the stream is made by place */
+    uint64_t step;
+};
+
+enum t5_state { T5_IDLE, T5_INFERRED, T5_TRAINING, T5_HEADED };
+
+struct rsd_t5 {
+    rsd_ctx *ctx;
+    struct t5_weights *w;
+    double dropout;
+    uint64_t seed, step;
+
+    enum t5_state state;
+    struct arena acts;     /* of the last forward, kept until the next */
+    struct arena decoding; /* of generate */
+    rsd_batch batch;
+    struct stack_acts enc, dec;
+};
+
+struct run model_run(rsd_t5 *m, bool train, struct err *e);
+bool model_shared(const rsd_t5 *m);
+int model_grads(rsd_t5 *m, struct err *e); /* allocates them, zero, on the first call */
+
+/* Places of a layer where something is dropped. */
+enum place {
+    PLACE_EMBEDDING,
+    PLACE_DECODER_EMBEDDING,
+    PLACE_SELF_PROBS,
+    PLACE_SELF_OUT,
+    PLACE_CROSS_PROBS,
+    PLACE_CROSS_OUT,
+    PLACE_FFN_INNER,
+    PLACE_FFN_OUT,
+    PLACE_FINAL,
+    PLACES
+};
+struct dropout run_dropout(const struct run *r, size_t layer, enum place place);
+
+/* ---- layers (layer.c, attention.c, ffn.c) ---- */
+
+struct mat run_mat(const struct run *r, size_t rows, size_t cols);
+float *run_vector(const struct run *r, size_t rows, size_t cols);
+
+/* y = in w^T + beta y */
+void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
+/* din = dy w + beta din (din without memory: not wanted); dw += dy^T in */
+void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta);
+/* The stream behind a sublayer whose inner result is `in`: y = x + dropout(in w^T); y may be x. */
+void residual_forward(const struct run *r, struct mat y, struct mat x, struct linear l, struct mat in, struct dropout d);
+/* Memory for the stream behind a sublayer: new while training, else x again. */
+struct mat residual_mat(const struct run *r, struct mat x);
+/* din = the gradient of `in`, given the gradient of the stream */
+void residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct mat in, struct dropout d);
+
+/* memory: what keys and values are made of (cross), or NULL (self). Returns the new stream. */
+struct mat attention_sublayer(const struct run *r, struct attention_acts *k, const struct attention_weights *w, struct mat x,
+                              const struct mat *memory, const struct attention *s, struct dropout out);
+/* dx: gradient of the stream behind the sublayer on entry, before it on return. dmemory += (cross) */
+void attention_sublayer_backward(const struct run *r, const struct attention_acts *k, const struct attention_weights *w,
+                                 struct mat dx, const struct mat *memory, struct mat dmemory, struct mat dbias,
+                                 const struct attention *s, struct dropout out);
+struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ffn_weights *w, struct mat x, struct dropout inner,
+                        struct dropout out);
+void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat dx,
+                           struct dropout inner, struct dropout out);
+
+/* Logits of decoder outputs. head.c */
+void head_logits(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out);
+
+/* ---- stacks (stack.c, encoder.c, decoder.c) ---- */
+
+/* Spans, relative bias and embedded tokens of a stack; ids, tokens, self spans and longest are set. */
+struct mat stack_begin(const struct run *r, struct stack_acts *s, const struct t5_stack *stack, const struct param *embedding,
+                       bool bidirectional, enum place place);
+void stack_end(const struct run *r, struct stack_acts *s, const struct t5_stack *stack, struct mat x);
+struct attention stack_self(const struct run *r, const struct stack_acts *s, bool causal, size_t layer);
+/* dx of the stream behind the last block, from s->dout. */
+struct mat stack_backward_begin(const struct run *r, struct stack_acts *s, const struct t5_stack *stack);
+void stack_backward_end(const struct run *r, struct stack_acts *s, const struct t5_stack *stack, const struct param *embedding,
+                        struct mat dx, enum place place);
+
+void encoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s);
+void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s);
+void decoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, struct mat memory);
+void decoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, struct mat memory,
+                      struct mat dmemory);
+
+#endif
