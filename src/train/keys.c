@@ -35,9 +35,9 @@ static void add_range(struct str *s, const struct key *k) {
 }
 
 /* "key "lr": expected a number from 0 to 1, found a string" */
-static int wrong(const struct key *k, const struct json *v, struct err *e) {
+static int wrong(const struct key *k, const struct json *v, const struct arena *texts, struct err *e) {
     struct str s;
-    str_init(&s, NULL);
+    str_init(&s, texts->a);
     add_range(&s, k);
     str_addz(&s, ", found ");
     if (json_type(v) == JSON_NUMBER)
@@ -62,7 +62,7 @@ static int read_text(void *field, const struct key *k, const struct json *v, str
         return 0;
     struct text t = json_text(v);
     if (json_type(v) != JSON_TEXT || !t.n || memchr(t.p, 0, t.n))
-        return wrong(k, v, e);
+        return wrong(k, v, texts, e);
     *out = arena_take(texts, t.n + 1, 1, e);
     if (!*out)
         return e->code;
@@ -77,12 +77,11 @@ static void write_text(const void *field, const struct key *k, struct json_out *
 }
 
 static int read_number(void *field, const struct key *k, const struct json *v, struct arena *texts, struct err *e) {
-    (void)texts;
     double x = json_number(v);
     if (json_type(v) == JSON_NULL && null_allowed(k))
         x = NAN;
     else if (json_type(v) != JSON_NUMBER || !(x >= k->min && x <= k->max) || !whole(k, x))
-        return wrong(k, v, e);
+        return wrong(k, v, texts, e);
     if (k->type == &key_int)
         *(int64_t *)field = (int64_t)x;
     else
@@ -101,13 +100,12 @@ static void write_number(const void *field, const struct key *k, struct json_out
 }
 
 static int read_choice(void *field, const struct key *k, const struct json *v, struct arena *texts, struct err *e) {
-    (void)texts;
     for (int i = 0; json_type(v) == JSON_TEXT && k->choice(i); i++)
         if (text_is(json_text(v), k->choice(i))) {
             *(int64_t *)field = i;
             return 0;
         }
-    return wrong(k, v, e);
+    return wrong(k, v, texts, e);
 }
 
 static void write_choice(const void *field, const struct key *k, struct json_out *o) {

@@ -1,0 +1,223 @@
+/* run.json: every key with its default, and an error that names the key for everything else. */
+#include "test_train.h"
+
+#include "core/json.h"
+#include "reasondistill/trainer.h"
+#include "train/config.h"
+#include "util.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MINIMAL "\"model\": \"m\", \"data\": \"d\", \"out\": \"o\""
+
+static const char *write_run(const char *members) {
+    struct str s;
+    str_init(&s, NULL);
+    str_addf(&s, "{%s}", members);
+    const char *path = test_path(test_dir(), "run.json");
+    test_write(path, s.p, s.n);
+    str_free(&s);
+    return path;
+}
+
+static struct config read_good(const char *members) {
+    struct config c;
+    struct err e = {0};
+    ck_assert_msg(config_read(&c, NULL, write_run(members), &e) == 0, "%s", e.text);
+    return c;
+}
+
+START_TEST(defaults_are_those_of_the_help) {
+    struct config c = read_good(MINIMAL);
+    ck_assert_str_eq(c.model, "m");
+    ck_assert_str_eq(c.tokenizer, "m");
+    ck_assert_int_eq(c.steps, 1000);
+    ck_assert_double_eq(c.lr, 5e-4);
+    ck_assert_double_eq(c.beta2, 0.999);
+    ck_assert_int_eq(c.loss, RSD_LOSS_KL);
+    ck_assert(isnan(c.dropout));
+    ck_assert_uint_eq(c.evals.n, 0);
+    for (int i = 0; i < 8; i++)
+        ck_assert_double_eq(c.formats[i], 0);
+    config_free(&c);
+}
+END_TEST
+
+START_TEST(values_are_read_and_printed_again) {
+    struct config c =
+        read_good(MINIMAL ", \"lr\": 0.01, \"schedule\": \"cosine\", \"loss\": \"ce\", \"dropout\": 0.1, \"steps\": 7,"
+                          "\"formats\": {\"zs-cot\": 1, \"ic-ao\": 0.5},"
+                          "\"eval\": [{\"task\": \"gsm8k\", \"data\": \"f\", \"limit\": 3}]");
+    ck_assert_double_eq(c.formats[RSD_FORMAT_ZS_COT], 1);
+    ck_assert_double_eq(c.formats[RSD_FORMAT_IC_AO], 0.5);
+    ck_assert_str_eq(c.evals.v[0].name, "gsm8k-zs-cot");
+    ck_assert_int_eq(c.evals.v[0].limit, 3);
+    struct str text;
+    struct err e = {0};
+    str_init(&text, NULL);
+    ck_assert_int_eq(config_write(&c, &text, &e), 0);
+    const char *path = test_path(test_dir(), "again.json");
+    test_write(path, text.p, text.n);
+    struct config again;
+    ck_assert_msg(config_read(&again, NULL, path, &e) == 0, "%s", e.text);
+    ck_assert_msg(config_compare(&c, &again, NULL, &e) == 0, "%s", e.text);
+    struct str second;
+    str_init(&second, NULL);
+    ck_assert_int_eq(config_write(&again, &second, &e), 0);
+    ck_assert_str_eq(str_z(&text), str_z(&second));
+    str_free(&second);
+    str_free(&text);
+    config_free(&again);
+    config_free(&c);
+}
+END_TEST
+
+/* Refused with a text that names the file and holds `says`. */
+static void refuse(const char *members, const char *says) {
+    struct config c;
+    struct err e = {0};
+    ck_assert_int_eq(config_read(&c, NULL, write_run(members), &e), ERR_FORMAT);
+    ck_assert_msg(strstr(e.text, says) && strstr(e.text, "run.json"), "%s", e.text);
+    config_free(&c);
+}
+
+START_TEST(unknown_key_comes_with_the_nearest_known_one) {
+    refuse(MINIMAL ", \"batch_token\": 1", "\"batch_tokens\"");
+    refuse(MINIMAL ", \"learning_rate\": 1", "unknown key \"learning_rate\"");
+    refuse(MINIMAL ", \"shedule\": \"linear\"", "\"schedule\"");
+    refuse(MINIMAL ", \"eval\": [{\"task\": \"bbh\", \"data\": \"f\", \"max_token\": 3}]", "\"max_tokens\"");
+    char longest[600];
+    strcpy(longest, MINIMAL ", \"");
+    memset(longest + strlen(longest), 'x', 400);
+    strcpy(longest + strlen(MINIMAL ", \"") + 400, "\": 1");
+    refuse(longest, "did you mean");
+}
+END_TEST
+
+START_TEST(wrong_types_say_what_was_expected_and_found) {
+    refuse(MINIMAL ", \"steps\": \"many\"", "key \"steps\": expected a whole number from 1 to ");
+    refuse(MINIMAL ", \"steps\": 1.5", "found 1.5");
+    refuse(MINIMAL ", \"lr\": null", "key \"lr\"");
+    refuse(MINIMAL ", \"loss\": \"mse\"", "\"ce\", \"kl\", found \"mse\"");
+    refuse(MINIMAL ", \"eval\": {}", "expected an array");
+    refuse(MINIMAL ", \"formats\": [\"zs-cot\"]", "expected an object");
+    refuse("\"model\": 1, \"data\": \"d\", \"out\": \"o\"", "key \"model\": expected a text");
+    refuse("\"model\": \"m\", \"data\": \"\", \"out\": \"o\"", "key \"data\"");
+    refuse("\"model\": \"m\\u0000x\", \"data\": \"d\", \"out\": \"o\"", "key \"model\"");
+}
+END_TEST
+
+START_TEST(values_out_of_range_are_refused) {
+    refuse(MINIMAL ", \"steps\": 0", "found 0");
+    refuse(MINIMAL ", \"lr\": -1", "key \"lr\"");
+    refuse(MINIMAL ", \"beta1\": 1", "key \"beta1\"");
+    refuse(MINIMAL ", \"dropout\": 1", "key \"dropout\"");
+    refuse(MINIMAL ", \"seed\": 1e300", "key \"seed\"");
+    refuse(MINIMAL ", \"formats\": {\"zs\": 1}", "unknown format \"zs\"");
+    refuse(MINIMAL ", \"formats\": {\"zs-ao\": 0}", "all weights are 0");
+    refuse(MINIMAL ", \"formats\": {\"zs-ao\": -1}", "zs-ao");
+}
+END_TEST
+
+START_TEST(missing_keys_say_what_they_are_for) {
+    refuse("\"model\": \"m\", \"out\": \"o\"", "key \"data\" is missing: data set folder");
+}
+END_TEST
+
+START_TEST(evaluations_need_names_of_their_own) {
+    refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}, {\"task\": \"gsm8k\", \"data\": \"b\"}]",
+           "gsm8k-zs-cot");
+    refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\", \"name\": \"../x\"}]", "entry 0");
+    struct config c = read_good(
+        MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}, {\"task\": \"gsm8k\", \"data\": \"b\", \"name\": \"b\"}]");
+    ck_assert_str_eq(c.evals.v[1].name, "b");
+    config_free(&c);
+}
+END_TEST
+
+START_TEST(only_keys_that_do_not_touch_the_weights_may_change_in_a_run) {
+    struct config a = read_good(MINIMAL), b = read_good(MINIMAL ", \"save_every\": 3, \"threads\": 2, \"log_every\": 9"),
+                  c = read_good(MINIMAL ", \"lr\": 0.25");
+    struct err e = {0};
+    ck_assert_int_eq(config_compare(&a, &b, NULL, &e), 0);
+    ck_assert_int_eq(config_compare(&a, &c, NULL, &e), ERR_MISMATCH);
+    ck_assert_msg(strstr(e.text, "\"lr\" was 0.0005") && strstr(e.text, "0.25"), "%s", e.text);
+    config_free(&a);
+    config_free(&b);
+    config_free(&c);
+}
+END_TEST
+
+START_TEST(warm_up_is_steps_or_a_share) {
+    static const struct {
+        const char *json;
+        uint64_t steps;
+    } cases[] = {{"0", 0}, {"0.05", 50}, {"0.0004", 0}, {"1", 1}, {"30", 30}, {"5000", 999}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char members[200];
+        strcpy(members, MINIMAL ", \"warmup\": ");
+        struct config c = read_good(strcat(members, cases[i].json));
+        ck_assert_uint_eq(config_warmup(&c), cases[i].steps);
+        config_free(&c);
+    }
+}
+END_TEST
+
+START_TEST(help_names_every_key_that_is_printed) {
+    struct config c = read_good(MINIMAL);
+    struct str text, help;
+    struct err e = {0};
+    struct json *doc = NULL;
+    str_init(&text, NULL);
+    str_init(&help, NULL);
+    ck_assert_int_eq(config_write(&c, &text, &e), 0);
+    config_explain(&help);
+    ck_assert_int_eq(json_parse(text.p, text.n, &doc, &e), 0);
+    ck_assert_uint_gt(json_count(doc), 25);
+    for (const struct json *m = json_first(doc); m; m = json_next(m))
+        ck_assert_msg(strstr(str_z(&help), json_key(m).p) != NULL, "%s", json_key(m).p);
+    ck_assert_ptr_nonnull(strstr(str_z(&help), "default 0.999"));
+    json_free(doc);
+    str_free(&text);
+    str_free(&help);
+    config_free(&c);
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail) {
+    const char *path = write_run(MINIMAL ", \"formats\": {\"zs-ao\": 1}, \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}]");
+    for (size_t i = 1;; i++) {
+        struct fail_alloc f;
+        struct config c;
+        struct err e = {0};
+        fail_alloc_init(&f, i, false);
+        int code = config_read(&c, &f.a, path, &e);
+        config_free(&c);
+        ck_assert_uint_eq(f.live, 0);
+        if (!f.failed) {
+            ck_assert_msg(code == 0, "%s", e.text);
+            break;
+        }
+        ck_assert_int_eq(code, ERR_NOMEM);
+    }
+}
+END_TEST
+
+Suite *train_config_suite(void) {
+    Suite *s = suite_create("train_config");
+    TCase *c = tcase_create("config");
+    tcase_add_test(c, defaults_are_those_of_the_help);
+    tcase_add_test(c, values_are_read_and_printed_again);
+    tcase_add_test(c, unknown_key_comes_with_the_nearest_known_one);
+    tcase_add_test(c, wrong_types_say_what_was_expected_and_found);
+    tcase_add_test(c, values_out_of_range_are_refused);
+    tcase_add_test(c, missing_keys_say_what_they_are_for);
+    tcase_add_test(c, evaluations_need_names_of_their_own);
+    tcase_add_test(c, only_keys_that_do_not_touch_the_weights_may_change_in_a_run);
+    tcase_add_test(c, warm_up_is_steps_or_a_share);
+    tcase_add_test(c, help_names_every_key_that_is_printed);
+    tcase_add_test(c, any_allocation_may_fail);
+    suite_add_tcase(s, c);
+    return s;
+}
