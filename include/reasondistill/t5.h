@@ -63,8 +63,18 @@ RSD_API int rsd_t5_zero_grad(rsd_t5 *m);
 /* All logits of the last forward, [T_dec, vocab], into the caller's memory of n floats. RSD_EINVAL if n is not T_dec * vocab, RSD_ESTATE. */
 RSD_API int rsd_t5_logits(rsd_t5 *m, float *out, size_t n);
 
+/* Log-probability (natural log) of each dec_id of the last forward, into the caller's memory of n floats. RSD_EINVAL if n is not T_dec, RSD_ESTATE. */
+RSD_API int rsd_t5_logprobs(rsd_t5 *m, float *out, size_t n);
+
 /* Dropout rate from now on (default: the config's) and the seed of its masks; `step` makes masks differ between steps: same (seed, step), same masks. RSD_EINVAL outside [0, 1). */
 RSD_API int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step);
+
+/* m = (1 - alpha) m + alpha other, for every parameter; alpha 0 and 1 give m and other bit for bit. RSD_EMISMATCH: the configurations or shapes differ (which); RSD_EINVAL: alpha outside [0, 1];
+ * RSD_EBUSY: shared weights. */
+RSD_API int rsd_t5_merge(rsd_t5 *m, rsd_t5 *other, double alpha);
+
+/* A shallower model of src's layers: the first, the last, and what lies evenly between (one layer: the first). *out is the caller's. RSD_EINVAL: no layers, or more than src has; errors of rsd_t5_create. */
+RSD_API int rsd_t5_shrink(rsd_t5 *src, int64_t encoder_layers, int64_t decoder_layers, rsd_t5 **out);
 
 /* ---- parameters ---- */
 

@@ -1,0 +1,92 @@
+"""Data sets, the trainer, evaluation."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from ctypes import byref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+from . import _ffi
+from ._ffi import lib
+from ._handle import Context, Handle, filled
+from .model import T5
+from .text import Tokenizer
+
+
+def build_dataset(context: Context, questions: str | Path, aligned: str | Path, out: str | Path, **options: object) -> dict[str, int]:
+    """Makes a data set folder. Options: those of rsd_build_options, by name."""
+    o = filled(_ffi.BuildOptions, lib.rsd_build_options_init, {"questions": Path(questions), "aligned": Path(aligned), "out": Path(out), **options})
+    r = _ffi.BuildReport(size=ctypes.sizeof(_ffi.BuildReport))
+    Handle.check(context, lib.rsd_dataset_build(context.pointer, byref(o), byref(r)))
+    return {name: getattr(r, name) for name, _ in r._fields_ if name != "size"}
+
+
+@dataclass(frozen=True)
+class Step:
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    accuracy: float
+    seconds: float
+
+
+class Trainer(Handle):
+    """A run: iterate over it to train; it saves itself as its run.json says."""
+
+    _close = lib.rsd_trainer_close
+
+    def __init__(self, context: Context, run_json: str | Path, resume: bool = False) -> None:
+        super().__init__(context)
+        self.check(lib.rsd_trainer_open(context.pointer, str(run_json).encode(), int(resume), byref(self._p)))
+
+    def __iter__(self) -> Iterator[Step]:
+        s = _ffi.Step(size=ctypes.sizeof(_ffi.Step))
+        while self.check(lib.rsd_trainer_step(self.pointer, byref(s))) != _ffi.END:
+            yield Step(s.step, s.steps, s.loss, s.lr, s.grad_norm, s.accuracy, s.seconds)
+
+    def save(self) -> None:
+        self.check(lib.rsd_trainer_save(self.pointer))
+
+    @property
+    def config(self) -> dict:
+        return json.loads(lib.rsd_trainer_config(self.pointer))
+
+    @property
+    def directory(self) -> Path:
+        return Path(lib.rsd_trainer_directory(self.pointer).decode())
+
+
+@dataclass(frozen=True)
+class Score:
+    n: int
+    correct: int
+    no_answer: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Evaluator(Handle):
+    """Final-answer accuracy. Options: those of rsd_evaluator_options, by name; format by its name ("zs-cot")."""
+
+    _close = lib.rsd_evaluator_close
+
+    def __init__(self, context: Context, model: T5, tokenizer: Tokenizer, format: str = "zs-cot", **options: object) -> None:
+        super().__init__(context)
+        number = lib.rsd_format_parse(format.encode(), len(format.encode()))
+        if number < 0:
+            raise ValueError(f"there is no format {format!r}: zs-ao, zs-cot, ic-ao, ic-cot")
+        self._keep = (model, tokenizer)  # must live as long
+        o = filled(_ffi.EvaluatorOptions, lib.rsd_evaluator_options_init, {"format": number, **options})
+        self.check(lib.rsd_evaluator_open(context.pointer, model.pointer, tokenizer.pointer, byref(o), byref(self._p)))
+
+    def file(self, task: str, data: str | Path, out: str | Path | None = None) -> Score:
+        s = _ffi.Score(size=ctypes.sizeof(_ffi.Score))
+        self.check(lib.rsd_evaluator_file(self.pointer, task.encode(), str(data).encode(), str(out).encode() if out else None,
+                                          _ffi.ProgressFn(), None, byref(s)))
+        return Score(s.n, s.correct, s.no_answer, s.accuracy, s.low, s.high)

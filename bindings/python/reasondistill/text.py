@@ -1,0 +1,223 @@
+"""Tokenizer, replies, teacher, aligner."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from ctypes import POINTER, byref, c_double, c_int32, c_size_t, c_uint32, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _ffi
+from ._ffi import borrowed, lib
+from ._handle import Context, Handle, filled
+
+
+def _copy(pointer: object, n: int, dtype: type) -> NDArray:
+    """A NumPy copy of n borrowed values."""
+    return np.ctypeslib.as_array(pointer, (n,)).astype(dtype, copy=True) if n else np.empty(0, dtype)
+
+
+class Tokenizer(Handle):
+    """SentencePiece unigram from spiece.model, tokenizer.json or a model directory."""
+
+    _close = lib.rsd_tokenizer_close
+
+    def __init__(self, context: Context, path: str | Path) -> None:
+        super().__init__(context)
+        self.check(lib.rsd_tokenizer_open(context.pointer, str(path).encode(), byref(self._p)))
+
+    def encode(self, text: str | bytes) -> NDArray[np.int32]:
+        """Ids of a text, without an end token."""
+        data = text.encode() if isinstance(text, str) else text
+        ids, n = POINTER(c_int32)(), c_size_t()
+        self.check(lib.rsd_tokenizer_encode(self.pointer, data, len(data), byref(ids), byref(n)))
+        return _copy(ids, n.value, np.int32)
+
+    def spans(self, text: str | bytes) -> tuple[NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint32]]:
+        """Ids, and for each the bytes begin..end of the text that it came from."""
+        ids = self.encode(text)
+        begin, end = POINTER(c_uint32)(), POINTER(c_uint32)()
+        self.check(lib.rsd_tokenizer_spans(self.pointer, byref(begin), byref(end)))
+        return ids, _copy(begin, len(ids), np.uint32), _copy(end, len(ids), np.uint32)
+
+    def decode(self, ids: NDArray[np.int32] | list[int]) -> str:
+        a = np.ascontiguousarray(ids, np.int32)
+        text, n = c_void_p(), c_size_t()
+        self.check(lib.rsd_tokenizer_decode(self.pointer, a.ctypes.data_as(POINTER(c_int32)), a.size, byref(text), byref(n)))
+        return borrowed(text.value, n.value).decode("utf-8", "replace")
+
+    def piece(self, id: int) -> str:
+        text, n = c_void_p(), c_size_t()
+        self.check(lib.rsd_tokenizer_piece(self.pointer, id, byref(text), byref(n)))
+        return borrowed(text.value, n.value).decode("utf-8", "replace")
+
+    def __len__(self) -> int:
+        return lib.rsd_tokenizer_size(self.pointer)
+
+    @property
+    def eos(self) -> int:
+        return lib.rsd_tokenizer_eos(self.pointer)
+
+    @property
+    def hash(self) -> str:
+        return lib.rsd_tokenizer_hash(self.pointer).decode()
+
+
+class Reply(Handle):
+    """One answer of a teacher, from a line of a store or a bare response body."""
+
+    _close = lib.rsd_reply_close
+
+    def __init__(self, context: Context, line: str | bytes, choice: int = 0, need_logprobs: bool = True) -> None:
+        super().__init__(context)
+        data = line.encode() if isinstance(line, str) else line
+        status = self.check(lib.rsd_reply_parse(context.pointer, data, len(data), choice, need_logprobs, byref(self._p)))
+        if status == _ffi.END:
+            raise IndexError(f"the reply has no choice {choice}")
+
+    def _text(self, function: object) -> str:
+        n = c_size_t()
+        address = function(self.pointer, byref(n))  # type: ignore[operator]
+        return borrowed(address, n.value).decode("utf-8", "replace")
+
+    @property
+    def id(self) -> str:
+        return self._text(lib.rsd_reply_id)
+
+    @property
+    def question(self) -> str:
+        return self._text(lib.rsd_reply_question)
+
+    @property
+    def text(self) -> str:
+        return self._text(lib.rsd_reply_text)
+
+    @property
+    def correct(self) -> bool | None:
+        c = lib.rsd_reply_correct(self.pointer)
+        return None if c < 0 else bool(c)
+
+    def tokens(self) -> list[tuple[bytes, float]]:
+        """Tokens as bytes, with their log-probabilities (NaN: not given)."""
+        out = []
+        for i in range(lib.rsd_reply_tokens(self.pointer)):
+            p, n, x = c_void_p(), c_size_t(), c_double()
+            self.check(lib.rsd_reply_token(self.pointer, i, byref(p), byref(n), byref(x)))
+            out.append((borrowed(p.value, n.value), x.value))
+        return out
+
+    def top(self, i: int) -> list[tuple[bytes, float]]:
+        """The alternatives at token i."""
+        out = []
+        for j in range(lib.rsd_reply_tops(self.pointer, i)):
+            p, n, x = c_void_p(), c_size_t(), c_double()
+            self.check(lib.rsd_reply_top(self.pointer, i, j, byref(p), byref(n), byref(x)))
+            out.append((borrowed(p.value, n.value), x.value))
+        return out
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What rsd_teacher_poll handed out."""
+
+    id: str
+    sample: int
+    text: str
+    correct: bool | None
+
+
+class Teacher(Handle):
+    """A teacher behind an URL, or `replay:FILE`. Options: those of rsd_teacher_options, by name."""
+
+    _close = lib.rsd_teacher_close
+
+    def __init__(self, context: Context, url: str, **options: object) -> None:
+        super().__init__(context)
+        prompt = options.get("prompt")
+        if isinstance(prompt, str):
+            options["prompt_len"] = len(prompt.encode())
+        self._options = filled(_ffi.TeacherOptions, lib.rsd_teacher_options_init, {"url": url, **options})
+        self.check(lib.rsd_teacher_open(context.pointer, byref(self._options), byref(self._p)))
+
+    def submit(self, id: str, question: str, answer: str | None = None) -> None:
+        i, q, a = id.encode(), question.encode(), answer.encode() if answer is not None else None
+        self.check(lib.rsd_teacher_submit(self.pointer, byref(_ffi.Question(i, len(i), q, len(q), a, len(a) if a else 0))))
+
+    def replies(self, wait_ms: int = 1000) -> Iterator[Collected]:
+        """Works until nothing is queued or in flight."""
+        reply = c_void_p()
+        while True:
+            status = self.check(lib.rsd_teacher_poll(self.pointer, wait_ms, byref(reply)))
+            if status == _ffi.END:
+                return
+            if status == _ffi.OK:
+                n = c_size_t()
+                id = borrowed(lib.rsd_reply_id(reply, byref(n)), n.value).decode()
+                text = borrowed(lib.rsd_reply_text(reply, byref(n)), n.value).decode("utf-8", "replace")
+                correct = lib.rsd_reply_correct(reply)
+                yield Collected(id, lib.rsd_reply_sample(reply), text, None if correct < 0 else bool(correct))
+
+    def stats(self) -> dict[str, int]:
+        s = _ffi.TeacherStats(size=ctypes.sizeof(_ffi.TeacherStats))
+        self.check(lib.rsd_teacher_stats_get(self.pointer, byref(s)))
+        return {name: getattr(s, name) for name, _ in s._fields_ if name != "size"}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """S student pieces with their target rows: row s is row_ids[row_offsets[s]:row_offsets[s+1]] with row_probs."""
+
+    text: str
+    student_ids: NDArray[np.int32]
+    map_offsets: NDArray[np.uint32]
+    map: NDArray[np.uint32]
+    row_offsets: NDArray[np.uint32]
+    row_ids: NDArray[np.int32]
+    row_probs: NDArray[np.float32]
+    placed: NDArray[np.float32]
+    given: NDArray[np.float32]
+    kinds: list[str]
+
+
+class Aligner(Handle):
+    """Carries teacher tokens over to student pieces. method: "span" or "dtw"."""
+
+    _close = lib.rsd_aligner_close
+
+    def __init__(self, context: Context, tokenizer: Tokenizer, method: str = "span", cut_after_answer: bool = True) -> None:
+        super().__init__(context)
+        if method not in ("span", "dtw"):
+            raise ValueError(f"method is 'span' or 'dtw', not {method!r}")
+        o = filled(_ffi.AlignerOptions, lib.rsd_aligner_options_init, {"method": int(method == "dtw"), "cut_after_answer": int(cut_after_answer)})
+        self._tokenizer = tokenizer  # must live as long
+        self.check(lib.rsd_aligner_open(context.pointer, tokenizer.pointer, byref(o), byref(self._p)))
+
+    def align(self, reply: Reply) -> Alignment:
+        p = POINTER(_ffi.Alignment)()
+        self.check(lib.rsd_aligner_align(self.pointer, reply.pointer, byref(p)))
+        a = p.contents
+        s = a.n_student
+        map_offsets, row_offsets = _copy(a.map_offsets, s + 1, np.uint32), _copy(a.row_offsets, s + 1, np.uint32)
+        rows = int(row_offsets[-1]) if s else 0
+        return Alignment(borrowed(a.text, a.text_len).decode("utf-8", "replace"), _copy(a.student_ids, s, np.int32), map_offsets,
+                         _copy(a.map, int(map_offsets[-1]) if s else 0, np.uint32), row_offsets, _copy(a.row_ids, rows, np.int32),
+                         _copy(a.row_probs, rows, np.float32), _copy(a.placed, s, np.float32), _copy(a.given, s, np.float32),
+                         [lib.rsd_kind_name(int(k)).decode() for k in _copy(a.kinds, s, np.uint8)])
+
+    def json(self) -> dict:
+        """The last alignment as a line of `align --json`."""
+        p, n = c_void_p(), c_size_t()
+        self.check(lib.rsd_aligner_json(self.pointer, byref(p), byref(n)))
+        return json.loads(borrowed(p.value, n.value))
+
+    def align_file(self, source: str | Path, out: str | Path, skip_bad: bool = False) -> dict[str, object]:
+        """Every reply of a file into an aligned shard."""
+        r = _ffi.AlignReport(size=ctypes.sizeof(_ffi.AlignReport))
+        self.check(lib.rsd_aligner_file(self.pointer, str(source).encode(), str(out).encode(), skip_bad, byref(r)))
+        kinds = {lib.rsd_kind_name(k).decode(): int(r.kinds[k]) for k in range(7)}
+        return {"replies": r.replies, "skipped": r.skipped, "positions": r.positions, "kinds": kinds, "placed": r.placed, "given": r.given}

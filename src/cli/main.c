@@ -1,0 +1,94 @@
+/* reasondistill: the library at a terminal. This file knows the verbs and nothing else. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+static const struct verb verbs[] = {
+    {"collect", "asks a teacher and keeps its replies",
+     "Reads questions (one {\"id\",\"question\",\"answer\"} a line), asks for the samples that the store --out does not have "
+     "yet, labels each reply\n"
+     "correct or not by its final answer, and appends it. Stopped anywhere, the same command goes on and asks nothing twice.\n"
+     "The API key is read from the environment variable --api-key-env or from --api-key-file, never from the command line.\n\n"
+     "  reasondistill collect --questions q.jsonl --teacher https://host/v1 --model NAME --prompt prompt.txt --samples 40 --out "
+     "teacher.jsonl",
+     verb_collect},
+    {"tokenize", "text to ids and pieces, or back",
+     "Reads {\"text\"} or {\"bytes_hex\"} a line, writes {\"ids\",\"pieces\"}; with --decode reads {\"ids\"}, writes {\"text\"}. "
+     "No end token is added.\n\n"
+     "  echo '{\"text\":\"Hello world\"}' | reasondistill tokenize --tokenizer spiece.model",
+     verb_tokenize},
+    {"align", "carries teacher tokens and probabilities over to the student's tokenizer",
+     "Reads a teacher store (or bare response bodies), writes an aligned shard; with --json a line for each reply instead.\n\n"
+     "  reasondistill align --tokenizer spiece.model --in teacher.jsonl --out aligned.rsd",
+     verb_align},
+    {"build", "makes a data set from questions and aligned replies",
+     "The folder --out holds dataset.json and shards; the four formats are made of it while reading.\n\n"
+     "  reasondistill build --questions q.jsonl --in aligned.rsd --formats zs-ao,zs-cot --out data",
+     verb_build},
+    {"init", "makes a new student: random weights, or fewer layers of a model",
+     "  reasondistill init --config config.json --tokenizer spiece.model --out student\n"
+     "  reasondistill init --from flan-t5-base --layers 6,4 --out student",
+     verb_init},
+    {"train", "trains a student as a run.json says",
+     "Keeps a run directory (metrics.jsonl, checkpoints, eval). Ctrl-C saves and stops; --resume goes on to the same bits.\n\n"
+     "  reasondistill train run.json\n  reasondistill train run.json --resume\n  reasondistill train run.json --print-config",
+     verb_train},
+    {"generate", "lets a student write",
+     "Reads {\"text\"} a line, writes {\"text\",\"ids\",\"logprob\",\"finish\"}. Greedy. The end token is appended to the "
+     "input.\n\n"
+     "  echo '{\"text\":\"Q: ...\"}' | reasondistill generate --model student",
+     verb_generate},
+    {"score", "log-probabilities of given targets",
+     "Reads {\"input\",\"target\"} a line, writes {\"ids\",\"logprobs\",\"perplexity\"}; the end token is appended to both and "
+     "counted.\n\n"
+     "  echo '{\"input\":\"Q: ...\",\"target\":\"The answer is 4\"}' | reasondistill score --model student",
+     verb_score},
+    {"eval", "final-answer accuracy on a task",
+     "Generates greedily for every item, compares final answers, prints accuracy with its 95 % Wilson interval, writes figures "
+     "and outputs to --out.\n\n"
+     "  reasondistill eval --model student --task gsm8k --data gsm8k_test.jsonl --format zs-cot --out eval.json",
+     verb_eval},
+    {"merge", "interpolates between two models of one ancestor",
+     "weights = (1 - alpha) * base + alpha * tuned; alpha 0 and 1 give the ends bit for bit.\n\n"
+     "  reasondistill merge --base flan-t5-base --tuned student --alpha 0.5 --out merged",
+     verb_merge},
+    {"info", "versions, kernels, memory, and what a model directory holds",
+     "  reasondistill info\n  reasondistill info --model student", verb_info},
+    {"bench", "measures speed; one JSON object of figures",
+     "bench train|generate|encode on a model with random weights of a known shape; bench tokenize on text lines, bench align on "
+     "a store.\n\n"
+     "  reasondistill bench train --shape flan-t5-small --batch 8 --enc 512 --dec 128 --steps 3\n"
+     "  reasondistill bench tokenize --tokenizer spiece.model --in text.jsonl",
+     verb_bench},
+};
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
+static void usage(FILE *to) {
+    fprintf(to,
+            "reasondistill %s: teaches small T5 models to reason, from the answers of a large teacher\n\n"
+            "usage: reasondistill <verb> [options]      (reasondistill <verb> --help explains each)\n\n",
+            rsd_version());
+    for (size_t i = 0; i < N_VERBS; i++)
+        fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    fprintf(to, "\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return EXIT_OK;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("reasondistill %s\n", rsd_version());
+        return EXIT_OK;
+    }
+    for (size_t i = 0; i < N_VERBS; i++)
+        if (!strcmp(argv[1], verbs[i].name))
+            return verbs[i].run(&verbs[i], argc - 1, argv + 1);
+    fprintf(stderr, "reasondistill: there is no verb %s (see reasondistill --help)\n", argv[1]);
+    return EXIT_USAGE;
+}
