@@ -1,0 +1,144 @@
+"""The package does the work: tokenise, align, a training step, generate; and says what is wrong."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reasondistill import Aligner, Batch, Context, Error, Loss, Optimizer, Reply, T5, Teacher, Tokenizer
+
+INPUTS, TARGETS = [[3, 4, 5, 1], [6, 7, 1]], [[5, 4, 3, 1], [7, 6, 1]]
+
+
+def test_training_steps_lower_the_loss(ctx: Context, model: T5) -> None:
+    batch = Batch.pack(INPUTS, TARGETS)
+    with Loss(ctx, "ce") as loss, Optimizer(ctx, model, clip=1.0) as optimizer:
+        losses = []
+        for _ in range(40):
+            model.forward(batch, train=True)
+            losses.append(loss.apply(model, batch))
+            model.backward()
+            assert optimizer.step(1e-2) > 0
+    assert losses[-1] < losses[0] / 2
+
+
+def test_loss_is_the_mean_of_the_log_probabilities(ctx: Context, model: T5) -> None:
+    batch = Batch.pack(INPUTS, TARGETS)
+    model.forward(batch)
+    logits = model.logits().astype(np.float64)
+    expected = logits[np.arange(7), batch.arrays["dec_ids"]] - np.log(np.exp(logits).sum(axis=1))
+    np.testing.assert_allclose(model.logprobs(), expected, atol=1e-5)
+    with Loss(ctx, "ce") as loss:
+        model.forward(batch, train=True)
+        assert loss.apply(model, batch) == pytest.approx(-expected.mean(), rel=1e-5)
+
+
+def test_gradient_agrees_with_finite_differences(ctx: Context, model: T5) -> None:
+    batch = Batch.pack(INPUTS, TARGETS)
+    name = next(n for n in model.params() if n.endswith("SelfAttention.v.weight"))
+    with Loss(ctx, "ce") as loss:
+        def value() -> float:
+            model.forward(batch, train=True)
+            return loss.apply(model, batch)
+
+        value()
+        model.backward()
+        grad, weights, eps = model.grad(name), model.param(name), 1e-2
+        direction = np.random.default_rng(0).standard_normal(weights.shape).astype(np.float32)
+        model.set_param(name, weights + eps * direction)
+        up = value()
+        model.set_param(name, weights - eps * direction)
+        assert (up - value()) / (2 * eps) == pytest.approx(float((grad * direction).sum()), rel=2e-2, abs=1e-3)
+
+
+def test_soft_rows_are_used(ctx: Context, model: T5) -> None:
+    rows = np.arange(0, 15, 2)
+    ids = np.stack([np.concatenate(TARGETS), np.full(7, 9)], axis=1).ravel()
+    batch = Batch.pack(INPUTS, TARGETS, row_offsets=rows, row_ids=ids, row_probs=np.tile([0.75, 0.25], 7))
+    model.forward(batch)
+    logits = model.logits().astype(np.float64)
+    logq = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    p = np.tile([0.75, 0.25], (7, 1))
+    expected = (p * (np.log(p) - np.take_along_axis(logq, ids.reshape(7, 2), axis=1))).sum(axis=1).mean()
+    with Loss(ctx, "kl") as loss:
+        model.forward(batch, train=True)
+        assert loss.apply(model, batch) == pytest.approx(expected, rel=1e-5)
+
+
+def test_generation_follows_the_logits(model: T5) -> None:
+    out = model.generate([INPUTS[0]], max_tokens=4)[0]
+    assert len(out) > 0
+    model.forward(Batch.pack([INPUTS[0]], [list(out)]))
+    np.testing.assert_array_equal(model.logits().argmax(axis=1), out)
+
+
+def test_a_saved_model_is_the_same_model(ctx: Context, model: T5, tmp_path: Path) -> None:
+    batch = Batch.pack(INPUTS, TARGETS)
+    model.forward(batch)
+    before = model.logits()
+    model.save(tmp_path / "saved")
+    with T5(ctx, tmp_path / "saved") as again:
+        again.forward(batch)
+        np.testing.assert_array_equal(again.logits(), before)
+
+
+def test_arrays_are_not_copied(model: T5) -> None:
+    ids = np.array([3, 4, 1], np.int32)
+    offsets = np.array([0, 3], np.uint32)
+    batch = Batch(enc_ids=ids, enc_offsets=offsets, dec_ids=ids, dec_offsets=offsets)
+    assert batch.arrays["enc_ids"] is ids and batch.arrays["enc_offsets"] is offsets
+
+
+@pytest.mark.parametrize("arrays", [
+    {"enc_ids": [3], "enc_offsets": [0, 1], "dec_ids": [3]},
+    {"enc_ids": [3], "enc_offsets": [0, 2], "dec_ids": [3], "dec_offsets": [0, 1]},
+    {"enc_ids": [3], "enc_offsets": [0, 1], "dec_ids": [3], "dec_offsets": [0, 1], "weights": [1.0, 1.0]},
+    {"enc_ids": [3], "enc_offsets": [0, 1], "dec_ids": [3], "dec_offsets": [0, 1], "row_offsets": [0, 2], "row_ids": [3], "row_probs": [1.0]},
+])
+def test_a_batch_whose_lengths_disagree_is_refused(arrays: dict) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Batch(**{k: np.asarray(v) for k, v in arrays.items()})
+
+
+def test_errors_carry_the_message_of_the_library(ctx: Context, model: T5, tmp_path: Path) -> None:
+    with pytest.raises(Error, match="no-such-file") as e:
+        Tokenizer(ctx, tmp_path / "no-such-file.model")
+    assert e.value.status == -10
+    with pytest.raises(Error, match="99"):
+        model.forward(Batch.pack([[3, 99, 1]], [[3, 1]]))
+    with pytest.raises(TypeError, match="no option"):
+        Optimizer(ctx, model, momentum=0.9)
+    with pytest.raises(KeyError):
+        model.param("no.such.tensor")
+
+
+def test_a_closed_handle_says_so(ctx: Context, model: T5) -> None:
+    model.close()
+    model.close()
+    with pytest.raises(ValueError, match="closed"):
+        model.info()
+    gc.collect()
+
+
+def test_real_replies_are_collected_and_aligned(ctx: Context, pack: Path, tmp_path: Path) -> None:
+    replies = pack / "teacher" / "codex_gsm8k_top5.jsonl"
+    with Tokenizer(ctx, pack / "tokenizer" / "spiece.model") as tok, Aligner(ctx, tok) as aligner:
+        assert len(tok) == 32100
+        ids, begin, end = tok.spans("two  words")
+        assert tok.decode(ids) == "two words" and begin[0] == 0 and end[-1] == 10
+        with replies.open(encoding="utf-8", newline="\n") as lines, Reply(ctx, next(lines)) as reply:
+            a = aligner.align(reply)
+            assert len(a.kinds) == len(a.student_ids) == len(a.row_offsets) - 1
+            assert "".join(t.decode() for t, _ in reply.tokens()) == reply.text
+            assert aligner.json()["student_ids"] == a.student_ids.tolist()
+            sums = np.add.reduceat(a.row_probs, a.row_offsets[:-1])
+            assert (sums <= 1.0001).all() and (sums > 0).all()
+        report = aligner.align_file(replies, tmp_path / "aligned.rsd")
+        assert report["replies"] == 35
+    with Teacher(ctx, f"replay:{replies}", store=tmp_path / "store.jsonl") as teacher, Reply(ctx, replies.open(encoding="utf-8").readline()) as first:
+        teacher.submit(first.id, first.question, "72")
+        got = list(teacher.replies())
+    assert len(got) == 1 and got[0].correct and got[0].text.rstrip().endswith("72")
