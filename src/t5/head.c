@@ -93,6 +93,46 @@ int rsd_t5_head(rsd_t5 *m, rsd_tile_fn fn, void *user) {
     return rc;
 }
 
+/* A tile function: the row's log-sum-exp taken from the logit of the id that stands there. */
+struct score {
+    struct exec x;
+    const rsd_batch *batch;
+    float *out;
+};
+
+static int score_tile(void *user, rsd_tile *t) {
+    struct score *s = user;
+    struct mat logits = mat_of(t->logits, DTYPE_F32, t->n_positions, t->vocab);
+    logits.ld = t->ld;
+    struct arena_mark mark = arena_mark(s->x.scratch);
+    struct mat lse = arena_mat(s->x.scratch, DTYPE_F32, 1, t->n_positions, s->x.err);
+    struct mat out = mat_of(s->out + t->first_position, DTYPE_F32, 1, t->n_positions);
+    if (lse.data) {
+        row_lse(&s->x, lse.data, logits);
+        row_pick(&s->x, out.data, logits, s->batch->dec_ids + t->first_position);
+        scale(&s->x, lse, -1);
+        add(&s->x, out, out, lse);
+    }
+    arena_release(s->x.scratch, mark);
+    return exec_status(&s->x);
+}
+
+int rsd_t5_logprobs(rsd_t5 *m, float *out, size_t n) {
+    struct err e = {0};
+    if (m->state == T5_IDLE)
+        return ctx_fail(m->ctx, RSD_ESTATE, "rsd_t5_logprobs: call rsd_t5_forward before it");
+    if (!out || n != m->dec.tokens)
+        return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_logprobs: room for %zu floats given, %zu positions", n, m->dec.tokens);
+    struct run r = model_run(m, false, &e);
+    struct score s = {.x = r.x, .batch = &m->batch, .out = out};
+    struct arena_mark mark = arena_mark(&m->acts);
+    struct mat space = run_mat(&r, largest_tile(&m->batch), r.c->vocab);
+    if (!e.code)
+        run_tiles(m, &r, space, score_tile, &s);
+    arena_release(&m->acts, mark);
+    return ctx_return(m->ctx, e.code, &e);
+}
+
 int rsd_t5_logits(rsd_t5 *m, float *out, size_t n) {
     struct err e = {0};
     if (m->state == T5_IDLE)

@@ -17,18 +17,23 @@ static uint64_t stream_of(const char *name) {
     return stream;
 }
 
-int weights_random(struct t5_weights *w, rsd_ctx *ctx, uint64_t seed, struct err *e) {
-    if (weights_layout(w, e))
-        return e->code;
+int weights_memory(struct t5_weights *w, struct err *e) {
     w->memory = mem_aligned(&w->alloc, w->count, sizeof(float), e);
     if (!w->memory)
         return err_within(e, "weights of %zu parameters", w->count);
     w->bytes = (uint64_t)w->count * sizeof(float);
-    struct exec x = ctx_exec(ctx, e);
     struct mat all = mat_of(w->memory, DTYPE_F32, 1, w->count);
+    for (size_t i = 0; i < w->n; i++)
+        w->params[i].w.data = mat_cols(all, w->info[i].offset, w->info[i].count).data;
+    return 0;
+}
+
+int weights_random(struct t5_weights *w, rsd_ctx *ctx, uint64_t seed, struct err *e) {
+    if (weights_layout(w, e) || weights_memory(w, e))
+        return e->code;
+    struct exec x = ctx_exec(ctx, e);
     for (size_t i = 0; i < w->n; i++) {
         struct param *p = &w->params[i];
-        p->w.data = mat_cols(all, w->info[i].offset, w->info[i].count).data;
         if (w->info[i].std > 0)
             fill_normal(&x, p->w, (float)w->info[i].std, seed, stream_of(p->name));
         else

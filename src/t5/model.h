@@ -75,6 +75,7 @@ struct t5_weights *weights_new(const struct allocator *a, struct err *e); /* ref
 void weights_release(struct t5_weights *w);
 /* Binds every tensor of the layout to the files of a model directory. weights.c */
 int weights_load(struct t5_weights *w, rsd_ctx *ctx, const char *dir, struct err *e);
+int weights_memory(struct t5_weights *w, struct err *e); /* memory for all tensors of a layout, in fp32. init.c */
 /* The value of a tensor is a pure function of (seed, its name, shape, std). init.c */
 int weights_random(struct t5_weights *w, rsd_ctx *ctx, uint64_t seed, struct err *e);
 int weights_json(struct t5_weights *w, struct err *e);
@@ -140,6 +141,8 @@ struct rsd_t5 {
     struct stack_acts enc, dec;
 };
 
+/* A handle on w, whose reference becomes the handle's; NULL on failure (the reference is still the caller's). open.c */
+rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e);
 struct run model_run(rsd_t5 *m, bool train, struct err *e);
 bool model_shared(const rsd_t5 *m);
 int model_grads(rsd_t5 *m, struct err *e); /* allocates them, zero, on the first call */

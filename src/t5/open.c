@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static rsd_t5 *handle_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e) {
+rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e) {
     rsd_t5 *m = mem_zero(&ctx->alloc, 1, sizeof *m, e);
     if (!m)
         return NULL;
@@ -37,7 +37,7 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, r
         goto done;
     if (weights_json(w, &e))
         goto done;
-    m = handle_new(ctx, w, &e);
+    m = model_new(ctx, w, &e);
 done:
     mem_free(&ctx->alloc, config);
     if (!m)
@@ -56,7 +56,7 @@ int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out)
 
 int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out) {
     struct err e = {0};
-    *out = handle_new(ctx, src->w, &e);
+    *out = model_new(ctx, src->w, &e);
     if (*out)
         atomic_fetch_add(&src->w->refs, 1);
     return ctx_return(ctx, e.code, &e);
