@@ -32,7 +32,7 @@ static int wrong(const struct json *v, const char *key, const char *what, struct
 }
 
 static int get_text(const struct json *obj, const char *key, bool optional, struct text *out, struct err *e) {
-    const struct json *v;
+    const struct json *v = NULL;
     int got = member(obj, key, optional, "a string", &v, e);
     if (got <= 0)
         return got;
@@ -51,7 +51,7 @@ static int get_int(const struct json *obj, const char *key, bool optional, int64
         snprintf(what, sizeof what, "an integer of at least %" PRId64, min);
     else
         snprintf(what, sizeof what, "an integer from %" PRId64 " to %" PRId64, min, max);
-    const struct json *v;
+    const struct json *v = NULL;
     int got = member(obj, key, optional, what, &v, e);
     if (got <= 0)
         return got;
@@ -77,7 +77,7 @@ static int get_number(const struct json *obj, const char *key, bool optional, do
         else if (*low || *high)
             snprintf(what, sizeof what, "a number of at %s %s", *low ? "least" : "most", *low ? low : high);
     }
-    const struct json *v;
+    const struct json *v = NULL;
     int got = member(obj, key, optional, what, &v, e);
     if (got <= 0)
         return got;
@@ -89,7 +89,7 @@ static int get_number(const struct json *obj, const char *key, bool optional, do
 }
 
 static int get_bool(const struct json *obj, const char *key, bool optional, bool *out, struct err *e) {
-    const struct json *v;
+    const struct json *v = NULL;
     int got = member(obj, key, optional, json_type_name(JSON_BOOL), &v, e);
     if (got <= 0)
         return got;
@@ -116,7 +116,7 @@ int json_need_bool(const struct json *obj, const char *key, bool *out, struct er
 }
 
 int json_need_type(const struct json *obj, const char *key, enum json_type t, const struct json **out, struct err *e) {
-    const struct json *v;
+    const struct json *v = NULL;
     int got = member(obj, key, false, json_type_name(t), &v, e);
     if (got <= 0)
         return got;

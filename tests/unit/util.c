@@ -30,9 +30,9 @@ int test_run(SRunner *runner) {
 }
 
 static char *next_path(void) {
-    static char paths[8][PATH_MAX];
+    static char paths[32][PATH_MAX];
     static unsigned turn;
-    return paths[turn++ % 8];
+    return paths[turn++ % 32];
 }
 
 const char *test_path(const char *dir, const char *name) {

@@ -23,7 +23,7 @@ int test_run(SRunner *runner);
 
 /* Path of a file of the data pack ($RSD_TEST_DATA, else ../shared/data beside the source), or NULL without a pack.
  * A $RSD_TEST_DATA that is no folder fails the test: nobody sets it in order to skip. "" is the pack itself.
- * Paths stay valid until the eighth call of test_data and test_path after. */
+ * Paths stay valid until the 32nd call of test_data and test_path after. */
 const char *test_data(const char *name);
 /* Prints `SKIPPED: <test>: no data pack`, which tests/run.sh counts. `func` is __func__ of the test. */
 void test_skip(const char *func, const char *why);
