@@ -28,7 +28,8 @@ typedef struct rsd_teacher_options {
     const char *model; /* sent as it is; may be NULL for replay */
     const char *prompt; /* few-shot prefix, sent before each question; NULL: none */
     size_t prompt_len;
-    const char *question_template; /* "{question}" is replaced; default "Question: {question}\nLet's think step by step\n" */
+    const char *question_template; /* sent behind the prompt, every "{question}" replaced; default "Question: {question}\nLet's think step by step\n", which is set off from a
+                                    * prompt by one blank line (no other template is) */
     const char *store;       /* teacher.jsonl; NULL: replies are handed out and not kept */
     const char *api_key_env; /* name of the environment variable with the key; default "OPENAI_API_KEY" (not set: no key is sent) */
     const char *api_key_file; /* first line is the key; wins over the variable */
@@ -39,7 +40,7 @@ typedef struct rsd_teacher_options {
     int32_t api;             /* RSD_API_AUTO: completions */
     int32_t samples;         /* replies a question; default 1 */
     int32_t max_tokens;      /* default 256 */
-    int32_t top_logprobs;    /* default 5 */
+    int32_t top_logprobs;    /* default 5; 0: replies without alternatives, or without log-probabilities, are fine */
     int32_t concurrency;     /* requests in flight; default 16 */
     int32_t retries;         /* after the first try; default 5 */
 } rsd_teacher_options;

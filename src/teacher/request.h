@@ -1,0 +1,32 @@
+/* What is asked: the settings of a teacher turned into request bodies, and the hash that names a request. */
+#ifndef TEACHER_REQUEST_H
+#define TEACHER_REQUEST_H
+
+#include "core/json.h"
+
+struct dialect;
+
+struct ask {               /* borrowed strings */
+    const char *model;     /* NULL: not sent */
+    struct text prefix;    /* few-shot examples */
+    const char *template_; /* with "{question}"; NULL: the default */
+    double temperature;
+    int32_t max_tokens, top_logprobs; /* top_logprobs < 0: not asked for */
+    uint64_t seed;                    /* 0: not sent */
+};
+
+/* ERR_INVALID: a template without "{question}". */
+int request_check(const struct ask *ask, struct err *e);
+
+/* The text that the model continues. With the default template the question stands one blank line behind the prefix. */
+int request_prompt(const struct ask *ask, struct text question, struct str *out, struct err *e);
+
+/* The JSON body for samples `first` .. first+n-1. A seed is sent as seed + first, so that a split request draws different samples. */
+int request_body(const struct ask *ask, const struct dialect *d, struct text prompt, int64_t first, size_t n, struct str *out,
+                 struct err *e);
+
+/* SHA-256 in hex of the body without n and with the plain seed: the same for all samples of a question, however they were split into requests. */
+int request_hash(const struct ask *ask, const struct dialect *d, struct text prompt, const struct allocator *a, char out[65],
+                 struct err *e);
+
+#endif

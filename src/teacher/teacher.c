@@ -1,0 +1,359 @@
+/* The teacher's public side: options, questions in, replies out. The flow of requests is in flow.c. */
+#include "teacher/teacher.h"
+
+#include "base/ctx.h"
+#include "base/options.h"
+#include "core/hash.h"
+#include "teacher/key.h"
+
+#include <math.h>
+#include <string.h>
+
+OPTIONS_NO_TAIL(rsd_teacher_options, retries);
+
+static const rsd_teacher_options defaults = {
+    .size = sizeof(rsd_teacher_options),
+    .api_key_env = "OPENAI_API_KEY",
+    .temperature = 0.5,
+    .timeout = 600,
+    .connect_timeout = 10,
+    .api = RSD_API_AUTO,
+    .samples = 1,
+    .max_tokens = 256,
+    .top_logprobs = 5,
+    .concurrency = 16,
+    .retries = 5,
+};
+
+enum { MAX_SLOTS = 4096, MAX_SAMPLES = 1 << 20 };
+
+int rsd_teacher_options_init(rsd_teacher_options *o, size_t size) {
+    return options_init(o, size, &defaults, sizeof defaults, NULL);
+}
+
+static bool within(double x, double lo, double hi) {
+    return x >= lo && x <= hi; /* false for NaN */
+}
+
+static int check(const rsd_teacher_options *o, struct err *e) {
+    if (!o->url || !*o->url)
+        return err_set(e, ERR_INVALID, "url: missing; \"https://host/v1\" or \"replay:FILE\" expected");
+    if (o->prompt_len > 0 && !o->prompt)
+        return err_set(e, ERR_INVALID, "prompt: NULL with prompt_len %zu", o->prompt_len);
+    if (o->store && (!*o->store || strcmp(o->store, "-") == 0))
+        return err_set(e, ERR_INVALID, "store: a file expected, \"%s\" given", o->store);
+    if (!within(o->temperature, 0, 100))
+        return err_set(e, ERR_INVALID, "temperature: 0 to 100 expected");
+    if (!within(o->timeout, 0.001, 1e6) || !within(o->connect_timeout, 0.001, 1e6))
+        return err_set(e, ERR_INVALID, "timeout, connect_timeout: 0.001 to 1000000 seconds expected");
+    if (o->samples < 1 || o->samples > MAX_SAMPLES)
+        return err_set(e, ERR_INVALID, "samples: 1 to %d expected, %d given", (int)MAX_SAMPLES, (int)o->samples);
+    if (o->max_tokens < 1 || o->concurrency < 1 || o->concurrency > MAX_SLOTS || o->retries < 0)
+        return err_set(e, ERR_INVALID, "max_tokens at least 1, concurrency 1 to %d, retries at least 0 expected", (int)MAX_SLOTS);
+    if (o->top_logprobs < 0 || o->top_logprobs > 1000)
+        return err_set(e, ERR_INVALID, "top_logprobs: 0 to 1000 expected, %d given", (int)o->top_logprobs);
+    if (o->api == RSD_API_CHAT)
+        return err_set(e, ERR_UNSUPPORTED, "api: the chat interface is not supported yet, use completions");
+    if (o->api != RSD_API_AUTO && o->api != RSD_API_COMPLETIONS)
+        return err_set(e, ERR_INVALID, "api: %d is none of RSD_API_*", (int)o->api);
+    return 0;
+}
+
+static int keep_string(struct str *to, const char *from, size_t n, struct err *e) {
+    str_add(to, from, n);
+    return str_status(to, e);
+}
+
+static int copy_options(rsd_teacher *t, struct err *e) {
+    const rsd_teacher_options *o = &t->o;
+    int rc;
+    if ((rc = keep_string(&t->url, o->url, strlen(o->url), e)) ||
+        (o->model && (rc = keep_string(&t->model, o->model, strlen(o->model), e))) ||
+        (o->prompt_len > 0 && (rc = keep_string(&t->prefix, o->prompt, o->prompt_len, e))) ||
+        (o->question_template && (rc = keep_string(&t->template_, o->question_template, strlen(o->question_template), e))))
+        return rc;
+    t->ask = (struct ask){
+        .model = o->model ? str_z(&t->model) : NULL,
+        .prefix = {str_z(&t->prefix), t->prefix.n},
+        .template_ = o->question_template ? str_z(&t->template_) : NULL,
+        .temperature = o->temperature,
+        .max_tokens = o->max_tokens,
+        .top_logprobs = o->top_logprobs,
+        .seed = o->seed,
+    };
+    t->dialect = &dialect_completions;
+    return request_check(&t->ask, e);
+}
+
+static int open_transport(rsd_teacher *t, struct err *e) {
+    static const char replay[] = "replay:";
+    const char *url = str_z(&t->url);
+    int rc;
+    if (strncmp(url, replay, sizeof replay - 1) == 0)
+        return replay_open(&t->transport, t->ctx, url + sizeof replay - 1, e);
+    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+        return err_set(e, ERR_INVALID, "url %.200s: \"http://..\", \"https://..\" or \"replay:FILE\" expected", url);
+    if ((rc = key_read(&t->key, t->o.api_key_file, t->o.api_key_env, e)))
+        return rc;
+    struct http_options h = {.url = url,
+                             .path = t->dialect->path,
+                             .key = t->key.n > 0 ? str_z(&t->key) : NULL,
+                             .timeout = t->o.timeout,
+                             .connect_timeout = t->o.connect_timeout};
+    return http_open(&t->transport, t->ctx, &h, e);
+}
+
+static int build(rsd_teacher *t, struct err *e) {
+    int rc;
+    if ((rc = check(&t->o, e)) || (rc = copy_options(t, e)) || (rc = open_transport(t, e)))
+        return rc;
+    t->max_samples = t->transport->ops->max_samples;
+    t->n_slots = (size_t)t->o.concurrency;
+    if (!(t->slots = mem_zero(&t->ctx->alloc, t->n_slots, sizeof *t->slots, e)))
+        return ERR_NOMEM;
+    for (size_t i = 0; i < t->n_slots; i++)
+        str_init(&t->slots[i].body, &t->ctx->alloc);
+    if (t->o.store) {
+        t->keeps = true;
+        if ((rc = store_open(&t->store, t->ctx, t->o.store, e)))
+            return rc;
+    }
+    /* What the caller lent is not looked at again. */
+    t->o.url = t->o.model = t->o.prompt = t->o.question_template = t->o.store = t->o.api_key_env = t->o.api_key_file = NULL;
+    return 0;
+}
+
+int rsd_teacher_open(rsd_ctx *ctx, const rsd_teacher_options *options, rsd_teacher **out) {
+    struct err e = {0};
+    if (!ctx)
+        return RSD_EINVAL;
+    if (!out)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_teacher_open: out must not be NULL");
+    *out = NULL;
+    rsd_teacher *t = mem_zero(&ctx->alloc, 1, sizeof *t, &e);
+    if (!t)
+        return ctx_return(ctx, RSD_ENOMEM, &e);
+    t->ctx = ctx;
+    struct str *strings[] = {&t->url, &t->model, &t->prefix, &t->template_, &t->key};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        str_init(strings[i], &ctx->alloc);
+    map_init(&t->ids, &ctx->alloc);
+    t->rng = rng_make(ctx->seed, 0x7465616368); /* jitter of waits: a stream of its own */
+    int rc = options_read(&t->o, sizeof t->o, &defaults, options, "rsd_teacher_options", &e);
+    if (!rc)
+        rc = build(t, &e);
+    if (rc) {
+        rsd_teacher_close(t);
+        return ctx_return(ctx, rc, &e);
+    }
+    *out = t;
+    return RSD_OK;
+}
+
+void rsd_teacher_close(rsd_teacher *t) {
+    if (!t)
+        return;
+    const struct allocator *a = &t->ctx->alloc;
+    struct err e = {0};
+    if (t->transport)
+        t->transport->ops->close(t->transport);
+    if (store_close(&t->store, &e))
+        log_write(&t->ctx->log, LOG_ERROR, "%s", e.text);
+    for (size_t i = 0; t->slots && i < t->n_slots; i++)
+        str_free(&t->slots[i].body);
+    for (size_t i = 0; i < t->n_questions; i++)
+        str_free(&t->questions[i].text);
+    for (size_t i = t->first_ready; i < t->n_ready; i++)
+        rsd_reply_close(t->ready[i]);
+    rsd_reply_close(t->current);
+    map_free(&t->ids);
+    mem_free(a, t->slots);
+    mem_free(a, t->questions);
+    mem_free(a, t->ranges);
+    mem_free(a, t->ready);
+    str_free(&t->url);
+    str_free(&t->model);
+    str_free(&t->prefix);
+    str_free(&t->template_);
+    key_wipe(&t->key);
+    mem_free(a, t);
+}
+
+/* ---- questions in ---- */
+
+struct text question_id(const struct question *q) {
+    return (struct text){str_z(&q->text), q->id_len};
+}
+
+struct text question_text(const struct question *q) {
+    return (struct text){str_z(&q->text) + q->id_len, q->question_len};
+}
+
+struct text question_answer(const struct question *q) {
+    return (struct text){str_z(&q->text) + q->id_len + q->question_len, q->answer_len};
+}
+
+int teacher_queue(rsd_teacher *t, struct range range, struct err *e) {
+    if (t->first_range > 0 && t->first_range == t->n_ranges)
+        t->first_range = t->n_ranges = 0;
+    int rc = mem_reserve(&t->ctx->alloc, (void *)&t->ranges, &t->cap_ranges, t->n_ranges + 1, sizeof *t->ranges, e);
+    if (rc)
+        return rc;
+    t->ranges[t->n_ranges++] = range;
+    t->stats.queued += range.n;
+    return 0;
+}
+
+/* Queues the samples that the store does not have, as runs of neighbours. */
+static int queue_missing(rsd_teacher *t, size_t question, struct err *e) {
+    struct question *q = &t->questions[question];
+    struct range run = {.question = question};
+    int rc = 0;
+    for (int32_t s = 0; s < t->o.samples; s++) {
+        bool correct = false;
+        int there = t->keeps ? store_has(&t->store, question_id(q), s, &correct, e) : 0;
+        if (there < 0)
+            return there;
+        if (there) {
+            t->stats.already++;
+            t->stats.correct += correct;
+        } else if (run.n > 0) {
+            run.n++;
+        } else {
+            run = (struct range){question, s, 1};
+        }
+        if (run.n > 0 && (there || s + 1 == t->o.samples)) {
+            if ((rc = teacher_queue(t, run, e)))
+                return rc;
+            q->left += run.n;
+            run.n = 0;
+        }
+    }
+    if (q->left == 0)
+        str_free(&q->text);
+    return 0;
+}
+
+static int same_question(const struct text id, const unsigned char a[32], const unsigned char b[32], const char *where,
+                         struct err *e) {
+    if (memcmp(a, b, 32) == 0)
+        return 0;
+    return err_set(e, ERR_INVALID, "question %.*s: %s has another text under this id: ids must be unique",
+                   (int)(id.n < 100 ? id.n : 100), id.p, where);
+}
+
+static int submit(rsd_teacher *t, const rsd_question *in, struct err *e) {
+    struct text id = {in->id, in->id_len}, text = {in->question, in->question_len};
+    struct question q = {.id_len = id.n, .question_len = text.n, .has_answer = in->answer != NULL};
+    struct sha256 sha;
+    size_t known;
+    int rc;
+    if (!text_is_utf8(id) || !text_is_utf8(text))
+        return err_set(e, ERR_INVALID, "question %.100s: id and question must be UTF-8", in->id);
+    sha256_begin(&sha);
+    sha256_add(&sha, text.p, text.n);
+    sha256_end(&sha, q.digest);
+    if (map_get(&t->ids, id, &known))
+        return same_question(id, t->questions[known].digest, q.digest, "an earlier question",
+                             e); /* all its samples were queued then */
+    const struct stored_question *stored = t->keeps ? store_question(&t->store, id) : NULL;
+    if (stored && (rc = same_question(id, stored->question, q.digest, "the store", e)))
+        return rc;
+    if ((rc = mem_reserve(&t->ctx->alloc, (void *)&t->questions, &t->cap_questions, t->n_questions + 1, sizeof *t->questions, e)))
+        return rc;
+    str_init(&q.text, &t->ctx->alloc);
+    str_add(&q.text, id.p, id.n);
+    str_add(&q.text, text.p, text.n);
+    if (in->answer) {
+        str_add(&q.text, in->answer, in->answer_len);
+        q.answer_len = in->answer_len;
+    }
+    if ((rc = str_status(&q.text, e)) || (rc = map_put(&t->ids, id, t->n_questions, e))) {
+        str_free(&q.text);
+        return rc;
+    }
+    t->questions[t->n_questions] = q;
+    return queue_missing(t, t->n_questions++, e);
+}
+
+int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    if (!q || !q->id || q->id_len == 0 || !q->question || q->question_len == 0)
+        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_teacher_submit: a question needs an id and a text");
+    return ctx_return(t->ctx, submit(t, q, &e), &e);
+}
+
+/* ---- replies out ---- */
+
+static bool hand_out(rsd_teacher *t, const rsd_reply **reply) {
+    if (t->first_ready == t->n_ready)
+        return false;
+    *reply = t->current = t->ready[t->first_ready++];
+    if (t->first_ready == t->n_ready)
+        t->first_ready = t->n_ready = 0;
+    return true;
+}
+
+/* How long the transport may wait: until the caller's deadline or the first sleeper's time. */
+static double patience(const rsd_teacher *t, double now, double deadline) {
+    double until = deadline;
+    for (size_t i = 0; t->sleeping > 0 && i < t->n_slots; i++)
+        if (t->slots[i].state == SLOT_SLEEPING && t->slots[i].wake < until)
+            until = t->slots[i].wake;
+    return until > now ? until - now : 0;
+}
+
+static int poll(rsd_teacher *t, double wait, const rsd_reply **reply, struct err *e) {
+    double deadline = clock_seconds() + wait;
+    for (;;) {
+        struct outcome out;
+        double now = clock_seconds();
+        int rc = teacher_fill(t, now, e);
+        if (rc)
+            return rc;
+        if (hand_out(t, reply))
+            return RSD_OK;
+        if (t->failure.code) {
+            *e = t->failure;
+            err_clear(&t->failure);
+            return e->code;
+        }
+        if (t->flying == 0 && t->sleeping == 0) /* teacher_fill leaves nothing queued then */
+            return t->keeps && (rc = append_sync(&t->store.log, e)) ? rc : RSD_END;
+        rc = t->transport->ops->poll(t->transport, patience(t, now, deadline), &out, e);
+        if (rc < 0 || (rc == 1 && (rc = teacher_take(t, &out, e)) < 0))
+            return rc;
+        if (rc == 0 && t->first_ready == t->n_ready && !t->failure.code && clock_seconds() >= deadline)
+            return RSD_AGAIN;
+    }
+}
+
+int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    if (!reply || wait_ms < 0)
+        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_teacher_poll: reply must not be NULL, wait_ms at least 0");
+    *reply = NULL;
+    rsd_reply_close(t->current);
+    t->current = NULL;
+    int rc = poll(t, wait_ms / 1000.0, reply, &e);
+    return ctx_return(t->ctx, rc, &e);
+}
+
+int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out) {
+    size_t size;
+    if (!t)
+        return RSD_EINVAL;
+    if (!out || (size = out->size) < sizeof size)
+        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_teacher_stats_get: out->size must be set to sizeof(rsd_teacher_stats)");
+    rsd_teacher_stats now = t->stats;
+    for (size_t i = 0; i < t->n_slots; i++)
+        now.in_flight += t->slots[i].state == SLOT_FREE ? 0 : t->slots[i].range.n;
+    now.size = size;
+    memset(out, 0, size);
+    memcpy(out, &now, size < sizeof now ? size : sizeof now);
+    return RSD_OK;
+}

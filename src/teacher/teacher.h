@@ -1,0 +1,81 @@
+/* The inside of a teacher: questions become ranges of samples, ranges become requests in slots, and what comes back becomes rows.
+ *
+ * A range is a run of samples of one question that nobody has asked for. A free slot takes up to as many samples of the first range as one request may hold. A slot keeps
+ * its samples until they are stored or finally failed, also while it waits to try again: so a sample is never in two places, and an outage slows the flow down instead of
+ * burning through the queue. */
+#ifndef TEACHER_TEACHER_H
+#define TEACHER_TEACHER_H
+
+#include "core/map.h"
+#include "core/rng.h"
+#include "reasondistill/teacher.h"
+#include "teacher/dialect.h"
+#include "teacher/request.h"
+#include "teacher/store.h"
+#include "teacher/transport.h"
+
+struct question {
+    struct str text; /* id, question, answer, one after another; freed once nothing is left */
+    size_t id_len, question_len, answer_len;
+    bool has_answer;
+    unsigned char digest[32]; /* of the question */
+    uint64_t left;            /* samples not yet stored or failed */
+};
+
+struct range {
+    size_t question;
+    int64_t first;
+    size_t n;
+};
+
+enum slot_state { SLOT_FREE, SLOT_FLYING, SLOT_SLEEPING };
+
+struct slot {
+    enum slot_state state;
+    struct range range;
+    unsigned tries;
+    double wake; /* clock_seconds, while sleeping */
+    struct str body;
+    char hash[65];
+    int64_t prompt_points;
+    struct request request;
+};
+
+struct rsd_teacher {
+    rsd_ctx *ctx;
+    rsd_teacher_options o; /* strings point into `strings` */
+    struct str url, model, prefix, template_, key;
+    struct ask ask;
+    const struct dialect *dialect;
+    struct transport *transport;
+    struct store store;
+    bool keeps; /* there is a store */
+    bool warned;
+    struct map ids; /* id -> question */
+    struct question *questions;
+    size_t n_questions, cap_questions;
+    struct range *ranges; /* ring without wrap: [first_range, n_ranges) are waiting */
+    size_t first_range, n_ranges, cap_ranges;
+    struct slot *slots;
+    size_t n_slots, flying, sleeping;
+    size_t max_samples; /* in one request: what the transport allows, less if the endpoint gives fewer */
+    rsd_reply **ready;  /* stored, not yet handed out: [first_ready, n_ready) */
+    size_t first_ready, n_ready, cap_ready;
+    rsd_reply *current; /* lent to the caller */
+    struct err failure; /* of a request, not yet told */
+    struct rng rng;
+    rsd_teacher_stats stats;
+};
+
+struct text question_id(const struct question *q);
+struct text question_text(const struct question *q);
+struct text question_answer(const struct question *q);
+
+int teacher_queue(rsd_teacher *t, struct range range, struct err *e);
+
+/* What came of a request: rows, a failure, another try, or nothing. Only failures of our own side (memory, store) are returned. (flow.c) */
+int teacher_take(rsd_teacher *t, const struct outcome *out, struct err *e);
+/* Puts ranges into free slots and wakes sleepers whose time has come. */
+int teacher_fill(rsd_teacher *t, double now, struct err *e);
+
+#endif
