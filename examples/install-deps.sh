@@ -24,13 +24,24 @@ missing_deps() {
     _have libutf8proc || echo libutf8proc-dev
     [ "${1-}" = tests ] || return 0
     _have check || echo check
-    command -v python3 >/dev/null 2>&1 || echo python3
-    python3 -c 'import numpy' >/dev/null 2>&1 || echo python3-numpy
-    python3 -c 'import pytest' >/dev/null 2>&1 || echo python3-pytest
+    find_python && return 0
+    echo python3
+    echo python3-numpy
+    echo python3-pytest
+}
+
+# Sets PYTHON to a Python that has numpy and pytest: the first in the path may be another than the one apt serves.
+find_python() {
+    for PYTHON in "${PYTHON-}" python3 /usr/bin/python3; do
+        [ -n "$PYTHON" ] && "$PYTHON" -c 'import numpy, pytest' >/dev/null 2>&1 && return 0
+    done
+    PYTHON=python3
+    return 1
 }
 
 install_deps() {
     _missing=$(missing_deps "${1-}" | tr '\n' ' ')
+    [ "${1-}" != tests ] || find_python || :
     [ -n "$_missing" ] || return 0
     if command -v apt-get >/dev/null 2>&1; then
         _sudo=
@@ -49,6 +60,7 @@ install_deps() {
             return 1
         }
         _missing=$(missing_deps "${1-}" | tr '\n' ' ')
+        [ "${1-}" != tests ] || find_python || :
         [ -n "$_missing" ] || return 0
     fi
     echo "missing: please install these (names of the Debian packages; other systems call them alike): $_missing" >&2
