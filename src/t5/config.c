@@ -160,23 +160,23 @@ static int read_keys(struct t5_config *c, struct err *e) {
     return read_activation(c, e);
 }
 
-int config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e) {
+int t5_config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e) {
     memset(c, 0, sizeof *c);
     if (json_read_file(path, MAX_FILE, a, &c->doc, e))
         return e->code;
     if (read_keys(c, e)) {
-        config_free(c);
+        t5_config_free(c);
         return err_within(e, "%s", path);
     }
     return 0;
 }
 
-void config_free(struct t5_config *c) {
+void t5_config_free(struct t5_config *c) {
     json_free(c->doc);
     c->doc = NULL;
 }
 
-/* Keys that config_emit writes itself, or that say again what those say. */
+/* Keys that t5_config_emit writes itself, or that say again what those say. */
 static const char *const own_keys[] = {"architectures",
                                        "model_type",
                                        "d_model",
@@ -234,7 +234,7 @@ static void put_z(struct json_out *o, const char *key, const char *v) {
     json_put_z(o, v);
 }
 
-void config_emit(const struct t5_config *c, enum dtype dtype, struct str *out) {
+void t5_config_emit(const struct t5_config *c, enum dtype dtype, struct str *out) {
     struct json_out o;
     json_begin(&o, out, 2);
     json_object(&o);

@@ -19,11 +19,11 @@ struct t5_config {
 };
 
 /* Every dimension is bounded here, so that products of two of them fit anywhere. ERR_NOTFOUND, ERR_FORMAT (file, key), ERR_UNSUPPORTED (a key that
- * changes results in a way that is not implemented). The doc is the caller's: config_free. */
-int config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e);
-void config_free(struct t5_config *c);
+ * changes results in a way that is not implemented). The doc is the caller's: t5_config_free. */
+int t5_config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e);
+void t5_config_free(struct t5_config *c);
 
 /* config.json for weights of `dtype`. Failures show in str_status. */
-void config_emit(const struct t5_config *c, enum dtype dtype, struct str *out);
+void t5_config_emit(const struct t5_config *c, enum dtype dtype, struct str *out);
 
 #endif

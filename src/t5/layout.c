@@ -154,12 +154,12 @@ void weights_release(struct t5_weights *w) {
     map_free(&w->by_name);
     str_free(&w->json);
     arena_free(&w->keep);
-    config_free(&w->config);
+    t5_config_free(&w->config);
     mem_free(&a, w);
 }
 
 int weights_json(struct t5_weights *w, struct err *e) {
     str_clear(&w->json);
-    config_emit(&w->config, w->dtype, &w->json);
+    t5_config_emit(&w->config, w->dtype, &w->json);
     return str_status(&w->json, e);
 }

@@ -31,7 +31,7 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, r
         goto done;
     if (!is_config && file_join(&ctx->alloc, &config, &e, path, "config.json"))
         goto done;
-    if (config_read(&w->config, is_config ? path : config, &w->alloc, &e))
+    if (t5_config_read(&w->config, is_config ? path : config, &w->alloc, &e))
         goto done;
     if (is_config ? weights_random(w, ctx, seed, &e) : weights_load(w, ctx, path, &e))
         goto done;

@@ -45,7 +45,7 @@ static int write_configs(const struct t5_weights *w, const struct allocator *a, 
     struct str s;
     struct json_out o;
     str_init(&s, a);
-    config_emit(&w->config, dtype, &s);
+    t5_config_emit(&w->config, dtype, &s);
     int rc = str_status(&s, e);
     if (!rc)
         rc = write_text(a, dir, "config.json", (struct text){s.p, s.n}, e);
