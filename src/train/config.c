@@ -29,7 +29,7 @@ static const struct key_type type_formats = {"an object from format to weight", 
 static const struct key_type type_evals = {"an array of evaluations", read_evals, write_evals};
 
 #define COUNT_MAX 9007199254740992.0 /* 2^53: what a JSON number holds exactly */
-#define AT(field) offsetof(struct config, field)
+#define AT(field) offsetof(struct run_config, field)
 static const struct key run_keys[] = {
     {"model", &key_text, AT(model), NULL, 0, 0, NULL, false, "folder of the model to start from"},
     {"tokenizer", &key_text, AT(tokenizer), "null", 0, 0, NULL, false,
@@ -183,7 +183,7 @@ static void write_evals(const void *field, const struct key *k, struct json_out 
     json_end_array(o);
 }
 
-int config_read(struct config *c, const struct allocator *a, const char *path, struct err *e) {
+int run_config_read(struct run_config *c, const struct allocator *a, const char *path, struct err *e) {
     struct json *doc = NULL;
     memset(c, 0, sizeof *c);
     arena_init(&c->arena, a);
@@ -196,12 +196,12 @@ int config_read(struct config *c, const struct allocator *a, const char *path, s
     return code ? err_within(e, "%s", path) : 0;
 }
 
-void config_free(struct config *c) {
+void run_config_free(struct run_config *c) {
     arena_free(&c->arena);
     memset(c, 0, sizeof *c);
 }
 
-int config_write(const struct config *c, struct str *out, struct err *e) {
+int run_config_write(const struct run_config *c, struct str *out, struct err *e) {
     struct json_out o;
     json_begin(&o, out, 2);
     keys_write(run_table(), c, &o);
@@ -209,17 +209,17 @@ int config_write(const struct config *c, struct str *out, struct err *e) {
     return str_status(out, e);
 }
 
-int config_compare(const struct config *before, const struct config *now, const struct allocator *a, struct err *e) {
+int run_config_compare(const struct run_config *before, const struct run_config *now, const struct allocator *a, struct err *e) {
     return keys_compare(run_table(), before, now, a, e);
 }
 
-void config_explain(struct str *out) {
+void run_config_explain(struct str *out) {
     keys_explain(run_table(), out);
     str_addz(out, "\nof an evaluation:\n");
     keys_explain(eval_table(), out);
 }
 
-uint64_t config_warmup(const struct config *c) {
+uint64_t run_config_warmup(const struct run_config *c) {
     double w = c->warmup < 1 ? floor(c->warmup * (double)c->steps + 0.5) : floor(c->warmup);
     uint64_t n = (uint64_t)w, steps = (uint64_t)c->steps;
     return n < steps ? n : steps - 1;

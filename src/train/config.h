@@ -16,7 +16,7 @@ struct eval_jobs {
     size_t n;
 };
 
-struct config {
+struct run_config {
     char *model, *tokenizer, *data, *out;
     int64_t steps, batch_tokens, accumulate, max_enc, max_dec, optimizer, schedule, loss, dtype, threads, seed, skips;
     int64_t log_every, save_every, keep, eval_every;
@@ -25,15 +25,15 @@ struct config {
     struct arena arena; /* of all texts */
 };
 
-/* Zero *c first; config_free in either case. ERR_FORMAT with file and key. */
-int config_read(struct config *c, const struct allocator *a, const char *path, struct err *e);
-void config_free(struct config *c);
+/* Zero *c first; run_config_free in either case. ERR_FORMAT with file and key. */
+int run_config_read(struct run_config *c, const struct allocator *a, const char *path, struct err *e);
+void run_config_free(struct run_config *c);
 /* run.json, indented, every key. */
-int config_write(const struct config *c, struct str *out, struct err *e);
+int run_config_write(const struct run_config *c, struct str *out, struct err *e);
 /* Two parts of one run: ERR_MISMATCH names the first key that touches the weights and differs. */
-int config_compare(const struct config *before, const struct config *now, const struct allocator *a, struct err *e);
-void config_explain(struct str *out);
+int run_config_compare(const struct run_config *before, const struct run_config *now, const struct allocator *a, struct err *e);
+void run_config_explain(struct str *out);
 
-uint64_t config_warmup(const struct config *c); /* in steps */
+uint64_t run_config_warmup(const struct run_config *c); /* in steps */
 
 #endif

@@ -19,7 +19,7 @@ struct progress {
 
 struct rsd_trainer {
     rsd_ctx *ctx;
-    struct config config;
+    struct run_config config;
     struct str json;      /* the configuration with all defaults */
     char *dir, *saves;    /* the run directory and its checkpoints */
     char data_sha256[65]; /* of dataset.json: a checkpoint belongs to its data */

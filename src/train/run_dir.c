@@ -24,11 +24,11 @@ char *run_path(const rsd_trainer *t, struct err *e, const char *fmt, ...) {
 }
 
 static int check_config(rsd_trainer *t, const char *path, struct err *e) {
-    struct config before;
-    int code = config_read(&before, &t->ctx->alloc, path, e);
-    if (!code && config_compare(&before, &t->config, &t->ctx->alloc, e))
+    struct run_config before;
+    int code = run_config_read(&before, &t->ctx->alloc, path, e);
+    if (!code && run_config_compare(&before, &t->config, &t->ctx->alloc, e))
         code = err_within(e, "%s is a run of another configuration", t->dir);
-    config_free(&before);
+    run_config_free(&before);
     return code;
 }
 

@@ -33,28 +33,6 @@ static int use_threads(rsd_trainer *t, struct err *e) {
     return 0;
 }
 
-/* Weights of another type than the run's are written once in the run's and opened again, so that a run that is resumed, whose checkpoints are in
- * the run's type, computes what this one does. The files go at once; their pages stay mapped. */
-static int convert_model(rsd_trainer *t, struct err *e) {
-    rsd_t5_info info = {.size = sizeof info};
-    int code = rsd_t5_info_get(t->model, &info);
-    if (code || info.dtype == RSD_F32)
-        return code ? run_took(t->ctx, code, e) : 0;
-    char *tmp = run_path(t, e, "checkpoints/step-0.tmp");
-    if (tmp && !dir_make(t->saves, e) && !dir_remove(tmp, e)) {
-        code = rsd_t5_save(t->model, tmp, RSD_F32, NULL);
-        rsd_t5_close(t->model);
-        t->model = NULL;
-        if (!code)
-            code = rsd_t5_open(t->ctx, tmp, &t->model);
-        if (code)
-            run_took(t->ctx, code, e);
-        dir_remove(tmp, e);
-    }
-    mem_free(&t->ctx->alloc, tmp);
-    return e->code;
-}
-
 static int open_model(rsd_trainer *t, const char *checkpoint, struct err *e) {
     int code = rsd_tokenizer_open(t->ctx, t->config.tokenizer, &t->tok);
     if (!code)
@@ -89,7 +67,7 @@ static int hash_data(rsd_trainer *t, struct err *e) {
 }
 
 static int open_data(rsd_trainer *t, struct err *e) {
-    const struct config *c = &t->config;
+    const struct run_config *c = &t->config;
     rsd_dataset_options o;
     rsd_dataset_options_init(&o, sizeof o);
     memcpy(o.weights, c->formats, sizeof o.weights);
@@ -112,7 +90,7 @@ static int open_data(rsd_trainer *t, struct err *e) {
 }
 
 static int open_learning(rsd_trainer *t, struct err *e) {
-    const struct config *c = &t->config;
+    const struct run_config *c = &t->config;
     rsd_loss_options l;
     rsd_loss_options_init(&l, sizeof l);
     l.kind = (int32_t)c->loss;
@@ -135,7 +113,7 @@ static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err
     char *checkpoint = NULL;
     bool holds = false;
     str_init(&t->json, a);
-    if (config_read(&t->config, a, run_json, e) || config_write(&t->config, &t->json, e))
+    if (run_config_read(&t->config, a, run_json, e) || run_config_write(&t->config, &t->json, e))
         return e->code;
     if (!(t->dir = mem_strndup(a, t->config.out, strlen(t->config.out), e)) || file_join(a, &t->saves, e, t->dir, "checkpoints"))
         return e->code;
@@ -149,7 +127,7 @@ static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err
         if (holds && err_set(e, ERR_BUSY, "%s: another process has just started this run", t->dir))
             goto done;
     }
-    if (convert_model(t, e) || open_learning(t, e) || (checkpoint && checkpoint_restore(t, checkpoint, e)))
+    if (open_learning(t, e) || (checkpoint && checkpoint_restore(t, checkpoint, e)))
         goto done;
     if (!run_dir_cut(t, e))
         run_dir_write_config(t, e);
@@ -191,7 +169,7 @@ void rsd_trainer_close(rsd_trainer *t) {
     mem_free(a, t->saves);
     mem_free(a, t->dir);
     str_free(&t->json);
-    config_free(&t->config);
+    run_config_free(&t->config);
     mem_free(a, t);
 }
 
@@ -331,12 +309,12 @@ int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
         return RSD_EINVAL;
     if (!out || out->size < sizeof *out)
         return ctx_fail(t->ctx, RSD_EINVAL, "rsd_trainer_step: set size of rsd_step to sizeof(rsd_step)");
-    const struct config *c = &t->config;
+    const struct run_config *c = &t->config;
     *out = (rsd_step){.size = out->size, .step = t->at.step, .steps = (uint64_t)c->steps};
     if (t->at.step >= (uint64_t)c->steps)
         return RSD_END;
     double begin = clock_seconds(), norm = NAN;
-    struct schedule schedule = {(enum schedule_kind)c->schedule, c->lr, config_warmup(c), (uint64_t)c->steps};
+    struct schedule schedule = {(enum schedule_kind)c->schedule, c->lr, run_config_warmup(c), (uint64_t)c->steps};
     double lr = schedule_rate(&schedule, t->at.step);
     struct sums s = {0};
     int code = update(t, lr, &s, &norm);
@@ -400,15 +378,15 @@ const char *rsd_trainer_config(const rsd_trainer *t) {
 
 int rsd_trainer_print_config(rsd_ctx *ctx, const char *run_json, const char **json) {
     struct err e = {0};
-    struct config c;
+    struct run_config c;
     if (!ctx || !json)
         return RSD_EINVAL;
     if (!run_json)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_trainer_print_config: no configuration file");
     str_clear(&ctx->text);
-    if (!config_read(&c, &ctx->alloc, run_json, &e))
-        config_write(&c, &ctx->text, &e);
-    config_free(&c);
+    if (!run_config_read(&c, &ctx->alloc, run_json, &e))
+        run_config_write(&c, &ctx->text, &e);
+    run_config_free(&c);
     *json = e.code ? NULL : str_z(&ctx->text);
     return ctx_return(ctx, e.code, &e);
 }
@@ -418,7 +396,7 @@ int rsd_trainer_explain_config(rsd_ctx *ctx, const char **text) {
     if (!ctx || !text)
         return RSD_EINVAL;
     str_clear(&ctx->text);
-    config_explain(&ctx->text);
+    run_config_explain(&ctx->text);
     *text = str_status(&ctx->text, &e) ? NULL : str_z(&ctx->text);
     return ctx_return(ctx, e.code, &e);
 }

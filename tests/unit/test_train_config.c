@@ -21,15 +21,15 @@ static const char *write_run(const char *members) {
     return path;
 }
 
-static struct config read_good(const char *members) {
-    struct config c;
+static struct run_config read_good(const char *members) {
+    struct run_config c;
     struct err e = {0};
-    ck_assert_msg(config_read(&c, NULL, write_run(members), &e) == 0, "%s", e.text);
+    ck_assert_msg(run_config_read(&c, NULL, write_run(members), &e) == 0, "%s", e.text);
     return c;
 }
 
 START_TEST(defaults_are_those_of_the_help) {
-    struct config c = read_good(MINIMAL);
+    struct run_config c = read_good(MINIMAL);
     ck_assert_str_eq(c.model, "m");
     ck_assert_str_eq(c.tokenizer, "m");
     ck_assert_int_eq(c.steps, 1000);
@@ -40,12 +40,12 @@ START_TEST(defaults_are_those_of_the_help) {
     ck_assert_uint_eq(c.evals.n, 0);
     for (int i = 0; i < 8; i++)
         ck_assert_double_eq(c.formats[i], 0);
-    config_free(&c);
+    run_config_free(&c);
 }
 END_TEST
 
 START_TEST(values_are_read_and_printed_again) {
-    struct config c =
+    struct run_config c =
         read_good(MINIMAL ", \"lr\": 0.01, \"schedule\": \"cosine\", \"loss\": \"ce\", \"dropout\": 0.1, \"steps\": 7,"
                           "\"formats\": {\"zs-cot\": 1, \"ic-ao\": 0.5},"
                           "\"eval\": [{\"task\": \"gsm8k\", \"data\": \"f\", \"limit\": 3}]");
@@ -56,30 +56,30 @@ START_TEST(values_are_read_and_printed_again) {
     struct str text;
     struct err e = {0};
     str_init(&text, NULL);
-    ck_assert_int_eq(config_write(&c, &text, &e), 0);
+    ck_assert_int_eq(run_config_write(&c, &text, &e), 0);
     const char *path = test_path(test_dir(), "again.json");
     test_write(path, text.p, text.n);
-    struct config again;
-    ck_assert_msg(config_read(&again, NULL, path, &e) == 0, "%s", e.text);
-    ck_assert_msg(config_compare(&c, &again, NULL, &e) == 0, "%s", e.text);
+    struct run_config again;
+    ck_assert_msg(run_config_read(&again, NULL, path, &e) == 0, "%s", e.text);
+    ck_assert_msg(run_config_compare(&c, &again, NULL, &e) == 0, "%s", e.text);
     struct str second;
     str_init(&second, NULL);
-    ck_assert_int_eq(config_write(&again, &second, &e), 0);
+    ck_assert_int_eq(run_config_write(&again, &second, &e), 0);
     ck_assert_str_eq(str_z(&text), str_z(&second));
     str_free(&second);
     str_free(&text);
-    config_free(&again);
-    config_free(&c);
+    run_config_free(&again);
+    run_config_free(&c);
 }
 END_TEST
 
 /* Refused with a text that names the file and holds `says`. */
 static void refuse(const char *members, const char *says) {
-    struct config c;
+    struct run_config c;
     struct err e = {0};
-    ck_assert_int_eq(config_read(&c, NULL, write_run(members), &e), ERR_FORMAT);
+    ck_assert_int_eq(run_config_read(&c, NULL, write_run(members), &e), ERR_FORMAT);
     ck_assert_msg(strstr(e.text, says) && strstr(e.text, "run.json"), "%s", e.text);
-    config_free(&c);
+    run_config_free(&c);
 }
 
 START_TEST(unknown_key_comes_with_the_nearest_known_one) {
@@ -129,23 +129,23 @@ START_TEST(evaluations_need_names_of_their_own) {
     refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}, {\"task\": \"gsm8k\", \"data\": \"b\"}]",
            "gsm8k-zs-cot");
     refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\", \"name\": \"../x\"}]", "entry 0");
-    struct config c = read_good(
+    struct run_config c = read_good(
         MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}, {\"task\": \"gsm8k\", \"data\": \"b\", \"name\": \"b\"}]");
     ck_assert_str_eq(c.evals.v[1].name, "b");
-    config_free(&c);
+    run_config_free(&c);
 }
 END_TEST
 
 START_TEST(only_keys_that_do_not_touch_the_weights_may_change_in_a_run) {
-    struct config a = read_good(MINIMAL), b = read_good(MINIMAL ", \"save_every\": 3, \"threads\": 2, \"log_every\": 9"),
-                  c = read_good(MINIMAL ", \"lr\": 0.25");
+    struct run_config a = read_good(MINIMAL), b = read_good(MINIMAL ", \"save_every\": 3, \"threads\": 2, \"log_every\": 9"),
+                      c = read_good(MINIMAL ", \"lr\": 0.25");
     struct err e = {0};
-    ck_assert_int_eq(config_compare(&a, &b, NULL, &e), 0);
-    ck_assert_int_eq(config_compare(&a, &c, NULL, &e), ERR_MISMATCH);
+    ck_assert_int_eq(run_config_compare(&a, &b, NULL, &e), 0);
+    ck_assert_int_eq(run_config_compare(&a, &c, NULL, &e), ERR_MISMATCH);
     ck_assert_msg(strstr(e.text, "\"lr\" was 0.0005") && strstr(e.text, "0.25"), "%s", e.text);
-    config_free(&a);
-    config_free(&b);
-    config_free(&c);
+    run_config_free(&a);
+    run_config_free(&b);
+    run_config_free(&c);
 }
 END_TEST
 
@@ -157,22 +157,22 @@ START_TEST(warm_up_is_steps_or_a_share) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char members[200];
         strcpy(members, MINIMAL ", \"warmup\": ");
-        struct config c = read_good(strcat(members, cases[i].json));
-        ck_assert_uint_eq(config_warmup(&c), cases[i].steps);
-        config_free(&c);
+        struct run_config c = read_good(strcat(members, cases[i].json));
+        ck_assert_uint_eq(run_config_warmup(&c), cases[i].steps);
+        run_config_free(&c);
     }
 }
 END_TEST
 
 START_TEST(help_names_every_key_that_is_printed) {
-    struct config c = read_good(MINIMAL);
+    struct run_config c = read_good(MINIMAL);
     struct str text, help;
     struct err e = {0};
     struct json *doc = NULL;
     str_init(&text, NULL);
     str_init(&help, NULL);
-    ck_assert_int_eq(config_write(&c, &text, &e), 0);
-    config_explain(&help);
+    ck_assert_int_eq(run_config_write(&c, &text, &e), 0);
+    run_config_explain(&help);
     ck_assert_int_eq(json_parse(text.p, text.n, &doc, &e), 0);
     ck_assert_uint_gt(json_count(doc), 25);
     for (const struct json *m = json_first(doc); m; m = json_next(m))
@@ -181,7 +181,7 @@ START_TEST(help_names_every_key_that_is_printed) {
     json_free(doc);
     str_free(&text);
     str_free(&help);
-    config_free(&c);
+    run_config_free(&c);
 }
 END_TEST
 
@@ -189,11 +189,11 @@ START_TEST(any_allocation_may_fail) {
     const char *path = write_run(MINIMAL ", \"formats\": {\"zs-ao\": 1}, \"eval\": [{\"task\": \"gsm8k\", \"data\": \"a\"}]");
     for (size_t i = 1;; i++) {
         struct fail_alloc f;
-        struct config c;
+        struct run_config c;
         struct err e = {0};
         fail_alloc_init(&f, i, false);
-        int code = config_read(&c, &f.a, path, &e);
-        config_free(&c);
+        int code = run_config_read(&c, &f.a, path, &e);
+        run_config_free(&c);
         ck_assert_uint_eq(f.live, 0);
         if (!f.failed) {
             ck_assert_msg(code == 0, "%s", e.text);

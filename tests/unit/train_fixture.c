@@ -1,0 +1,69 @@
+#include "train_fixture.h"
+
+#include "util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+rsd_ctx *fixture_ctx(void) {
+    rsd_ctx *ctx = NULL;
+    ck_assert_int_eq(rsd_ctx_open(NULL, &ctx), RSD_OK);
+    return ctx;
+}
+
+void fixture_config(const char *path, int vocab, const char *dropout) {
+    char text[600];
+    int n = snprintf(
+        text, sizeof text,
+        "{\"model_type\": \"t5\", \"vocab_size\": %d, \"d_model\": 8, \"d_kv\": 4, \"d_ff\": 12, \"num_layers\": 1,"
+        "\"num_decoder_layers\": 1, \"num_heads\": 2, \"feed_forward_proj\": \"gated-gelu\", \"tie_word_embeddings\": false,"
+        "\"relative_attention_num_buckets\": 8, \"relative_attention_max_distance\": 16, \"dropout_rate\": %s,"
+        "\"layer_norm_epsilon\": 1e-6, \"initializer_factor\": 1.0, \"pad_token_id\": 0, \"eos_token_id\": 1,"
+        "\"decoder_start_token_id\": 0}",
+        vocab, dropout);
+    ck_assert(n > 0 && (size_t)n < sizeof text);
+    test_write(path, text, (size_t)n);
+}
+
+const rsd_batch *fixture_batch(void) {
+    static const int32_t enc[] = {3, 4, 5, 1, 7, 8, 1};
+    static const uint32_t enc_offsets[] = {0, 4, 7};
+    static const int32_t dec[] = {9, 10, 1, 11, 1};
+    static const uint32_t dec_offsets[] = {0, 3, 5};
+    static const rsd_batch batch = {
+        .size = sizeof batch, .n = 2, .enc_ids = enc, .enc_offsets = enc_offsets, .dec_ids = dec, .dec_offsets = dec_offsets};
+    return &batch;
+}
+
+double fixture_pass(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b) {
+    rsd_loss *l = NULL;
+    rsd_loss_result r = {.size = sizeof r};
+    OK(ctx, rsd_loss_open(ctx, NULL, &l));
+    OK(ctx, rsd_t5_forward(m, b, RSD_TRAIN));
+    OK(ctx, rsd_loss_begin(l, b, 1 / rsd_loss_weight(b)));
+    OK(ctx, rsd_t5_head(m, rsd_loss_tile, l));
+    OK(ctx, rsd_loss_result_get(l, &r));
+    OK(ctx, rsd_t5_backward(m));
+    rsd_loss_close(l);
+    return r.loss;
+}
+
+float *fixture_read(rsd_ctx *ctx, rsd_t5 *m, int grads, size_t *n) {
+    size_t all = 0, at = 0;
+    for (size_t i = 0; i < rsd_t5_params(m); i++) {
+        rsd_param p = {.size = sizeof p};
+        OK(ctx, rsd_t5_param(m, i, &p));
+        all += p.count;
+    }
+    float *out = malloc(all * sizeof *out);
+    ck_assert_ptr_nonnull(out);
+    for (size_t i = 0; i < rsd_t5_params(m); i++) {
+        rsd_param p = {.size = sizeof p};
+        OK(ctx, rsd_t5_param(m, i, &p));
+        OK(ctx, (grads ? rsd_t5_grad_read : rsd_t5_param_read)(m, i, out + at, p.count));
+        at += p.count;
+    }
+    *n = all;
+    return out;
+}
