@@ -53,41 +53,43 @@ START_TEST(every_task_runs_exactly_once) {
 }
 END_TEST
 
-/* Jobs of very different sizes and functions directly after one another: a thread that wakes late must not run a task of one job
- * with the function or the number range of another. */
+/* Jobs of different sizes and functions directly after one another: a thread that is still looking for work in one job must not run
+ * a task of it with the function or the number of tasks of the next. Two threads, so that both spin where there are two cores. */
 struct own {
     size_t n;
-    atomic_size_t wrong;
-    size_t sum[8];
+    atomic_size_t wrong, sum[8];
 };
-static void add_small(void *arg, size_t task, size_t worker) {
-    struct own *o = arg;
-    (void)worker;
-    if (o->n != 2 || task >= 2)
+static void add(struct own *o, size_t n, size_t task) {
+    if (o->n != n || task >= n)
         atomic_fetch_add(&o->wrong, 1);
     else
-        o->sum[task]++;
+        atomic_fetch_add(&o->sum[task], 1);
+    for (volatile int spin = 0; spin < 20; spin++) /* time for the other thread to take one */
+        continue;
+}
+static void add_small(void *arg, size_t task, size_t worker) {
+    (void)worker;
+    add(arg, 2, task);
 }
 static void add_large(void *arg, size_t task, size_t worker) {
-    struct own *o = arg;
     (void)worker;
-    if (o->n != 8 || task >= 8)
-        atomic_fetch_add(&o->wrong, 1);
-    else
-        o->sum[task]++;
+    add(arg, 8, task);
 }
 START_TEST(late_threads_never_mix_up_jobs) {
-    struct pool *p = open_pool(4);
-    struct own small = {.n = 2}, large = {.n = 8};
-    for (size_t i = 0; i < 5000; i++) {
-        pool_run(p, 2, add_small, &small);
-        pool_run(p, 8, add_large, &large);
-    }
-    pool_close(p);
-    ck_assert_uint_eq(small.wrong + large.wrong, 0);
-    for (size_t i = 0; i < 8; i++) {
-        ck_assert_uint_eq(large.sum[i], 5000);
-        ck_assert_uint_eq(small.sum[i], i < 2 ? 5000 : 0);
+    const size_t rounds = 200000;
+    for (size_t threads = 2; threads <= 3; threads++) {
+        struct pool *p = open_pool(threads);
+        struct own small = {.n = 2}, large = {.n = 8};
+        for (size_t i = 0; i < rounds; i++) {
+            pool_run(p, 2, add_small, &small);
+            pool_run(p, 8, add_large, &large);
+        }
+        pool_close(p);
+        ck_assert_uint_eq(small.wrong + large.wrong, 0);
+        for (size_t i = 0; i < 8; i++) {
+            ck_assert_uint_eq(large.sum[i], rounds);
+            ck_assert_uint_eq(small.sum[i], i < 2 ? rounds : 0);
+        }
     }
 }
 END_TEST
