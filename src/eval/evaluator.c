@@ -142,36 +142,46 @@ void rsd_evaluator_close(rsd_evaluator *v) {
 /* ---- inputs ---- */
 
 /* Demonstrations of item `index`, a function of (seed, index): from a random place on, the first that is neither drawn already nor the question itself. */
-static int draw_demos(const rsd_evaluator *v, size_t index, struct text question, struct demo *out, struct err *e) {
-    size_t drawn[MAX_SHOTS], shots = (size_t)v->o.shots, n = v->demos.n;
+static int draw_demos(const rsd_evaluator *v, size_t index, struct text question, struct outcome *o, struct err *e) {
+    size_t shots = (size_t)v->o.shots, n = v->demos.n;
     struct rng r = rng_make(v->o.seed, index);
-    for (size_t k = 0; k < shots; k++) {
+    for (o->n_demos = 0; o->n_demos < shots; o->n_demos++) {
         size_t at = (size_t)rng_below(&r, n), tries = 0;
         for (; tries < n; tries++, at = (at + 1) % n) {
             bool taken = demo_is_same(question, v->demos.v[at].question);
-            for (size_t j = 0; j < k && !taken; j++)
-                taken = drawn[j] == at;
+            for (size_t j = 0; j < o->n_demos && !taken; j++)
+                taken = o->demos[j] == &v->demos.v[at];
             if (!taken)
                 break;
         }
         if (tries == n)
             return err_set(e, ERR_INVALID, "%s: fewer than %zu demonstrations are other than question %zu", v->demos_path, shots,
                            index);
-        drawn[k] = at;
-        out[k] = (struct demo){v->demos.v[at].question, v->demos.v[at].rationale, v->demos.v[at].answer};
+        o->demos[o->n_demos] = &v->demos.v[at];
     }
     return 0;
 }
 
-static int add_input(rsd_evaluator *v, struct window *w, size_t slot, struct str *text, struct err *e) {
-    const struct item *item = &w->items->v[w->first + slot];
+/* The text that is put to the student. */
+static int make_prompt(rsd_evaluator *v, struct window *w, size_t index, struct str *text, struct err *e) {
+    const struct item *item = &w->items->v[index];
+    struct outcome *o = &w->outcomes[index];
     struct demo demos[MAX_SHOTS];
-    size_t shots = format_has_demos(v->o.format) ? (size_t)v->o.shots : 0;
+    if (format_has_demos(v->o.format)) {
+        o->demos = arena_take(&w->items->texts, (size_t)v->o.shots, sizeof *o->demos, e);
+        if (!o->demos || draw_demos(v, index, item->question, o, e))
+            return e->code;
+    }
+    for (size_t i = 0; i < o->n_demos; i++)
+        demos[i] = (struct demo){o->demos[i]->question, o->demos[i]->rationale, o->demos[i]->answer};
+    str_clear(text);
+    return prompt_input(text, v->o.format, item->question, demos, o->n_demos, e);
+}
+
+static int add_input(rsd_evaluator *v, struct window *w, size_t slot, struct str *text, struct err *e) {
     const int32_t *ids = NULL;
     size_t n = 0;
-    str_clear(text);
-    if ((shots && draw_demos(v, w->first + slot, item->question, demos, e)) ||
-        prompt_input(text, v->o.format, item->question, demos, shots, e))
+    if (make_prompt(v, w, w->first + slot, text, e))
         return e->code;
     int code = rsd_tokenizer_encode(v->tok, str_z(text), text->n, &ids, &n);
     if (code)

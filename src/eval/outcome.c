@@ -137,6 +137,15 @@ static void put_item(struct json_out *j, const struct item *item, const struct o
     json_object(j);
     json_put_key(j, "id");
     json_put_text(j, item->id);
+    json_put_key(j, "question");
+    json_put_text(j, item->question);
+    if (o->n_demos) {
+        json_put_key(j, "demos");
+        json_array(j);
+        for (size_t i = 0; i < o->n_demos; i++)
+            json_put_text(j, o->demos[i]->id);
+        json_end_array(j);
+    }
     json_put_key(j, "gold");
     json_put_text(j, answer_gold(item->answer));
     json_put_key(j, "answer");

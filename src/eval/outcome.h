@@ -11,6 +11,8 @@ struct outcome {
     int finish;         /* RSD_FINISH_... */
     struct text answer; /* the part of it that states the answer; empty if none does */
     bool stated, correct;
+    const struct item **demos; /* the demonstrations it was shown */
+    size_t n_demos;
 };
 
 /* Reads the answers (ANSWER_STRICT) of outcomes whose output is filled in. */

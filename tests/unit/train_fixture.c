@@ -26,6 +26,47 @@ void fixture_config(const char *path, int vocab, const char *dropout) {
     test_write(path, text, (size_t)n);
 }
 
+/* SentencePiece's ModelProto on the wire: field 1 the pieces {1: text, 2: score, 3: type}, field 2 {3: model type}, field 3 {3: dummy prefix}. */
+static void add_piece(struct str *s, const char *piece, float score, int type) {
+    size_t n = strlen(piece);
+    unsigned char bits[4];
+    memcpy(bits, &score, sizeof bits);
+    str_addc(s, 0x0A);
+    str_addc(s, (char)(n + 2 + 5 + 2));
+    str_addc(s, 0x0A);
+    str_addc(s, (char)n);
+    str_add(s, piece, n);
+    str_addc(s, 0x15);
+    str_add(s, (const char *)bits, 4);
+    str_addc(s, 0x18);
+    str_addc(s, (char)type);
+}
+
+void fixture_vocab(const char *path) {
+    static const char *const words[] = {"Q:",  "A:",    "Let's", "think", "step", "by",   "The",  "answer", "is", "one",
+                                        "two", "three", "four",  "five",  "six",  "plus", "what", "1",      "2",  "3",
+                                        "4",   "5",     "6",     "7",     "8",    "9",    "so",   "."};
+    enum { WORDS = sizeof words / sizeof words[0] };
+    struct str s;
+    str_init(&s, NULL);
+    add_piece(&s, "<pad>", 0, 3);
+    add_piece(&s, "</s>", 0, 3);
+    add_piece(&s, "<unk>", 0, 2);
+    for (int i = 0; i < WORDS; i++) {
+        char piece[32];
+        snprintf(piece, sizeof piece, "\xe2\x96\x81%s", words[i]);
+        add_piece(&s, piece, -2, 1);
+    }
+    add_piece(&s, "\xe2\x96\x81", -4, 1);
+    for (char c = 'a'; c <= 'z'; c++)
+        add_piece(&s, (char[]){c, 0}, -5, 1);
+    str_add(&s, "\x12\x02\x18\x01", 4);
+    str_add(&s, "\x1a\x02\x18\x01", 4);
+    test_write(path, s.p, s.n);
+    str_free(&s);
+    ck_assert_int_eq(3 + WORDS + 1 + 26 + 100, FIXTURE_VOCAB - 2); /* two rows more than pieces, as real models have */
+}
+
 const rsd_batch *fixture_batch(void) {
     static const int32_t enc[] = {3, 4, 5, 1, 7, 8, 1};
     static const uint32_t enc_offsets[] = {0, 4, 7};

@@ -12,6 +12,9 @@
 rsd_ctx *fixture_ctx(void);
 /* config.json of a gated, untied model: d_model 8, 1 + 1 layers, 2 heads, the given vocabulary and dropout rate. */
 void fixture_config(const char *path, int vocab, const char *dropout);
+/* A unigram vocabulary: <pad>, </s>, <unk>, the words of the tests with a blank in front, and small letters. Its size with T5's extra ids: FIXTURE_VOCAB. */
+void fixture_vocab(const char *path);
+enum { FIXTURE_VOCAB = 160 };
 /* Two sequences with ids below 20; static. */
 const rsd_batch *fixture_batch(void);
 /* Forward, loss, backward: gradients of the mean loss are added. Returns the loss. */
