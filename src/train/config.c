@@ -7,6 +7,7 @@
 #include "train/schedule.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const size_t MAX_FILE = (size_t)16 << 20;
@@ -142,8 +143,7 @@ static int name_job(struct eval_jobs *jobs, size_t i, struct arena *texts, struc
         j->name = arena_take(texts, n, 1, e);
         if (!j->name)
             return e->code;
-        strcpy(j->name, j->task);
-        strcat(strcat(j->name, "-"), rsd_format_name((int)j->format));
+        snprintf(j->name, n, "%s-%s", j->task, rsd_format_name((int)j->format));
     }
     if (!plain_name(j->name) || strlen(j->name) > 100)
         return err_set(e, ERR_FORMAT,

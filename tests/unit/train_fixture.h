@@ -12,7 +12,8 @@
 rsd_ctx *fixture_ctx(void);
 /* config.json of a gated, untied model: d_model 8, 1 + 1 layers, 2 heads, the given vocabulary and dropout rate. */
 void fixture_config(const char *path, int vocab, const char *dropout);
-/* A unigram vocabulary: <pad>, </s>, <unk>, the words of the tests with a blank in front, and small letters. Its size with T5's extra ids: FIXTURE_VOCAB. */
+/* A unigram vocabulary: <pad>, </s>, <unk>, the words of the tests with a blank in front, and small letters. A model for it has
+ * FIXTURE_VOCAB rows: T5's extra ids, and two rows more that no piece uses. */
 void fixture_vocab(const char *path);
 enum { FIXTURE_VOCAB = 160 };
 /* Two sequences with ids below 20; static. */
