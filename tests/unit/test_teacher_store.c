@@ -151,9 +151,9 @@ START_TEST(many_samples_of_one_question_are_the_files_replies_in_order) {
 END_TEST
 
 /* One run over the recording into a store, from whatever the store holds. */
-static rsd_teacher_stats collect(const char *file, const char *store) {
+static rsd_teacher_stats collect(const char *file, const char *store, int samples) {
     rsd_ctx *ctx = open_ctx();
-    rsd_teacher *t = open_replay(ctx, file, store, 3);
+    rsd_teacher *t = open_replay(ctx, file, store, samples);
     size_t failures;
     submit(t, "a", "One?", "1");
     submit(t, "b", "Two?", "2");
@@ -170,14 +170,14 @@ START_TEST(a_store_cut_at_any_byte_is_completed_to_the_same_bytes) {
     static const char small[] = BODY("r", "One?", "a") BODY("r", "One?", "b");
     size_t n, m;
     test_write(file, small, strlen(small));
-    ck_assert_uint_eq(collect(file, store).stored, 2);
+    ck_assert_uint_eq(collect(file, store, 3).stored, 2);
     char *full = test_read(store, &n);
     for (size_t cut = 0; cut <= n; cut++) {
         size_t whole = 0;
         for (size_t i = 0; i < cut; i++)
             whole += full[i] == '\n';
         test_write(store, full, cut);
-        rsd_teacher_stats s = collect(file, store);
+        rsd_teacher_stats s = collect(file, store, 3);
         ck_assert_uint_eq(s.already, whole);
         ck_assert_uint_eq(s.stored, 2 - whole);
         char *now = test_read(store, &m);
@@ -188,13 +188,58 @@ START_TEST(a_store_cut_at_any_byte_is_completed_to_the_same_bytes) {
 }
 END_TEST
 
+START_TEST(memory_that_runs_out_anywhere_loses_no_row_and_leaks_nothing) {
+    const char *dir = test_dir(), *file = test_path(dir, "replies.jsonl"), *store = test_path(dir, "teacher.jsonl");
+    static const char small[] = BODY("r", "One?", "a") BODY("r", "One?", "b");
+    test_write(file, small, strlen(small));
+    for (size_t i = 1;; i++) {
+        struct fail_alloc f;
+        rsd_ctx_options co;
+        rsd_ctx *ctx = NULL;
+        rsd_teacher *t = NULL;
+        const rsd_reply *r;
+        rsd_teacher_options o;
+        char url[512];
+        fail_alloc_init(&f, i, true);
+        rsd_ctx_options_init(&co, sizeof co);
+        co.resize = f.a.resize;
+        co.resize_user = f.a.user;
+        rsd_teacher_options_init(&o, sizeof o);
+        snprintf(url, sizeof url, "replay:%s", file);
+        o.url = url;
+        o.store = store;
+        o.samples = 2;
+        o.concurrency = 2;
+        test_write(store, "", 0);
+        int rc = rsd_ctx_open(&co, &ctx);
+        if (rc == RSD_OK && (rc = rsd_teacher_open(ctx, &o, &t)) == RSD_OK) {
+            rsd_question q = {"a", 1, "One?", 4, NULL, 0};
+            if ((rc = rsd_teacher_submit(t, &q)) == RSD_OK)
+                while ((rc = rsd_teacher_poll(t, 10, &r)) == RSD_OK || rc == RSD_AGAIN)
+                    ;
+        }
+        rsd_teacher_close(t);
+        rsd_ctx_close(ctx);
+        ck_assert_uint_eq(f.live, 0);
+        if (!f.failed) {
+            ck_assert_int_eq(rc, RSD_END);
+            break;
+        }
+        ck_assert_int_eq(rc, RSD_ENOMEM);
+        rsd_teacher_stats s = collect(file, store, 2); /* with memory again: what is there stays, what is missing comes */
+        ck_assert_uint_eq(s.already + s.stored, 2);
+        ck_assert_uint_eq(count_lines(store), 2);
+    }
+}
+END_TEST
+
 START_TEST(a_store_serves_as_a_recording_by_request_hash) {
     const char *dir = test_dir(), *file = test_path(dir, "replies.jsonl"), *store = test_path(dir, "teacher.jsonl"),
                *copy = test_path(dir, "copy.jsonl");
     size_t n, m;
     test_write(file, recording, strlen(recording));
-    collect(file, store);
-    rsd_teacher_stats s = collect(store, copy);
+    collect(file, store, 3);
+    rsd_teacher_stats s = collect(store, copy, 3);
     ck_assert_uint_eq(s.stored, 4);
     ck_assert_uint_eq(s.missing, 2);
     char *a = test_read(store, &n), *b = test_read(copy, &m);
@@ -329,6 +374,7 @@ Suite *teacher_store_suite(void) {
     tcase_add_test(t, the_real_generations_become_a_store_and_a_second_run_asks_nothing);
     tcase_add_test(t, many_samples_of_one_question_are_the_files_replies_in_order);
     tcase_add_test(t, a_store_cut_at_any_byte_is_completed_to_the_same_bytes);
+    tcase_add_test(t, memory_that_runs_out_anywhere_loses_no_row_and_leaks_nothing);
     tcase_add_test(t, a_store_serves_as_a_recording_by_request_hash);
     tcase_add_test(t, a_second_writer_is_told_that_the_store_is_busy);
     tcase_add_loop_test(t, a_store_that_is_broken_is_refused_with_its_line_and_stays_as_it_is, 0, 5);
