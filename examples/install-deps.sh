@@ -2,7 +2,7 @@
 #
 #     . examples/install-deps.sh
 #     install_deps           # to build the library and the command
-#     install_deps tests     # to build and run the tests as well
+#     install_deps tests     # to build and run the tests as well; PYTHON becomes an interpreter that has what they need
 #
 # Each thing is looked for itself, not its package, so nothing is installed where it came another way. Where apt is, what is missing is installed
 # with it (as root or through sudo); elsewhere the packages are named.
@@ -42,7 +42,10 @@ find_python() {
 install_deps() {
     _missing=$(missing_deps "${1-}" | tr '\n' ' ')
     [ "${1-}" != tests ] || find_python || :
-    [ -n "$_missing" ] || return 0
+    if [ -z "$_missing" ]; then
+        [ "${1-}" != tests ] || find_python
+        return
+    fi
     if command -v apt-get >/dev/null 2>&1; then
         _sudo=
         if [ "$(id -u)" -ne 0 ]; then
@@ -61,7 +64,10 @@ install_deps() {
         }
         _missing=$(missing_deps "${1-}" | tr '\n' ' ')
         [ "${1-}" != tests ] || find_python || :
-        [ -n "$_missing" ] || return 0
+        if [ -z "$_missing" ]; then
+            [ "${1-}" != tests ] || find_python
+            return
+        fi
     fi
     echo "missing: please install these (names of the Debian packages; other systems call them alike): $_missing" >&2
     return 1
