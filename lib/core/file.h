@@ -8,7 +8,7 @@
 
 /* ---- reading ---- */
 
-/* The whole file, appended to `out`; more than `max` bytes is ERR_FORMAT before anything is read. Directories are ERR_INVALID. */
+/* The whole file, appended to `out` (which is as before on failure); more than `max` bytes is ERR_FORMAT before anything is read. Directories are ERR_INVALID. */
 int file_read(const char *path, size_t max, struct str *out, struct err *e);
 
 struct file_map {
@@ -27,7 +27,7 @@ int file_join(const struct allocator *a, char **out, struct err *e, const char *
 struct lines {
     int fd;
     bool eof;
-    const char *path;
+    const char *path; /* borrowed from lines_open: must live until lines_close */
     struct str buf;
     size_t pos, line; /* line: number of the line last returned, from 1 */
     size_t max;
@@ -39,7 +39,10 @@ void lines_close(struct lines *l);
 
 /* ---- writing ---- */
 
-/* path is replaced as a whole: write to path.tmp-<pid>, fsync, rename, fsync the folder. On any failure the old file stands. */
+/* path is replaced as a whole: write to path.tmp-<pid>, fsync, rename, fsync the folder. On any failure the old file stands, only a
+ * failure to fsync the folder comes after the new one is in place. A symbolic link is kept and its target replaced; permissions of
+ * the old file are kept; what is not a regular file (a device, a pipe, a folder) is ERR_INVALID. After a failed file_put the
+ * commit fails, so that a caller may look at the commit alone. */
 struct file_write {
     int fd;
     char *path, *tmp;

@@ -2,11 +2,12 @@
  * high-performance CRC generation", 2008). A CRC is linear over XOR, so the tables are spelled out from the images of the
  * eight single bits of a byte; the 64 images are successive steps of the reflected polynomial 82F63B78. */
 #include "core/hash.h"
+#include "core/hash_inner.h"
 
 #include <string.h>
 
 /* cube roots of the first 64 primes, fraction */
-static const uint32_t K[64] = {
+const uint32_t sha256_k[64] = {
     0x428A2F98u, 0x71374491u, 0xB5C0FBCFu, 0xE9B5DBA5u, 0x3956C25Bu, 0x59F111F1u, 0x923F82A4u, 0xAB1C5ED5u,
     0xD807AA98u, 0x12835B01u, 0x243185BEu, 0x550C7DC3u, 0x72BE5D74u, 0x80DEB1FEu, 0x9BDC06A7u, 0xC19BF174u,
     0xE49B69C1u, 0xEFBE4786u, 0x0FC19DC6u, 0x240CA1CCu, 0x2DE92C6Fu, 0x4A7484AAu, 0x5CB0A9DCu, 0x76F988DAu,
@@ -25,24 +26,46 @@ static uint32_t big(const unsigned char *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void compress(uint32_t h[8], const unsigned char *p) {
-    uint32_t w[64], v[8];
-    for (int t = 0; t < 16; t++)
-        w[t] = big(p + 4 * t);
-    for (int t = 16; t < 64; t++)
-        w[t] = (rotr(w[t - 2], 17) ^ rotr(w[t - 2], 19) ^ w[t - 2] >> 10) + w[t - 7] +
-               (rotr(w[t - 15], 7) ^ rotr(w[t - 15], 18) ^ w[t - 15] >> 3) + w[t - 16];
-    memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t a = v[0], e = v[4];
-        uint32_t t1 = v[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + K[t] + w[t];
-        uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+/* One round; instead of moving eight variables along, the caller names them in turn. */
+static inline void step(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f, uint32_t g, uint32_t *h,
+                        uint32_t kw) {
+    uint32_t t1 = *h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + (g ^ (e & (f ^ g))) + kw;
+    uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) | (c & (a | b)));
+    *d += t1;
+    *h = t1 + t2;
+}
+
+static void compress_portable(uint32_t state[8], const unsigned char *p, size_t blocks) {
+    for (; blocks; blocks--, p += 64) {
+        uint32_t w[64];
+        for (int t = 0; t < 16; t++)
+            w[t] = big(p + 4 * t);
+        for (int t = 16; t < 64; t++)
+            w[t] = (rotr(w[t - 2], 17) ^ rotr(w[t - 2], 19) ^ w[t - 2] >> 10) + w[t - 7] +
+                   (rotr(w[t - 15], 7) ^ rotr(w[t - 15], 18) ^ w[t - 15] >> 3) + w[t - 16];
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        for (int t = 0; t < 64; t += 8) {
+            step(a, b, c, &d, e, f, g, &h, sha256_k[t] + w[t]);
+            step(h, a, b, &c, d, e, f, &g, sha256_k[t + 1] + w[t + 1]);
+            step(g, h, a, &b, c, d, e, &f, sha256_k[t + 2] + w[t + 2]);
+            step(f, g, h, &a, b, c, d, &e, sha256_k[t + 3] + w[t + 3]);
+            step(e, f, g, &h, a, b, c, &d, sha256_k[t + 4] + w[t + 4]);
+            step(d, e, f, &g, h, a, b, &c, sha256_k[t + 5] + w[t + 5]);
+            step(c, d, e, &f, g, h, a, &b, sha256_k[t + 6] + w[t + 6]);
+            step(b, c, d, &e, f, g, h, &a, sha256_k[t + 7] + w[t + 7]);
+        }
+        state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+        state[4] += e, state[5] += f, state[6] += g, state[7] += h;
     }
-    for (int i = 0; i < 8; i++)
-        h[i] += v[i];
+}
+
+/* Asking the CPU costs about a microsecond in a virtual machine, so little data is not worth it. */
+static void compress(uint32_t state[8], const unsigned char *p, size_t blocks) {
+    if (blocks >= 256 && sha256_x86_supported())
+        sha256_x86(state, p, blocks);
+    else
+        compress_portable(state, p, blocks);
 }
 
 void sha256_begin(struct sha256 *s) {
@@ -64,12 +87,11 @@ void sha256_add(struct sha256 *s, const void *data, size_t n) {
         n -= take;
         if (have + take < 64)
             return;
-        compress(s->h, s->block);
+        compress(s->h, s->block, 1);
     }
-    for (; n >= 64; p += 64, n -= 64)
-        compress(s->h, p);
-    if (n)
-        memcpy(s->block, p, n);
+    compress(s->h, p, n / 64);
+    if (n % 64)
+        memcpy(s->block, p + n / 64 * 64, n % 64);
 }
 
 void sha256_end(struct sha256 *s, unsigned char out[32]) {

@@ -1,4 +1,5 @@
-/* Checksums: SHA-256 (FIPS 180-4) for identity, CRC-32C (Castagnoli, slicing by 8) for damage. */
+/* Checksums: SHA-256 (FIPS 180-4; by the CPU's instructions where it has them) for identity, CRC-32C (Castagnoli, slicing by 8)
+ * for damage. */
 #ifndef CORE_HASH_H
 #define CORE_HASH_H
 

@@ -15,7 +15,9 @@ struct json; /* a value; really a cJSON */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_TEXT, JSON_ARRAY, JSON_OBJECT };
 
-/* Parses exactly one value with optional blanks around it. Freed by json_free. */
+/* Parses exactly one value with optional blanks around it; *out is the caller's (json_free), NULL on failure. What is wrong in the
+ * bytes is ERR_FORMAT with "byte N: expected ..., found ..."; a byte order mark is refused, half of a surrogate pair and numbers beyond
+ * double precision, too. ERR_UNSUPPORTED beyond 2 GiB, ERR_NOMEM. Memory is cJSON's (malloc, or the host's cJSON hooks). */
 int json_parse(const char *p, size_t n, struct json **out, struct err *e);
 int json_read_file(const char *path, size_t max, const struct allocator *a, struct json **out, struct err *e); /* error names the path */
 void json_free(struct json *doc);
@@ -45,7 +47,8 @@ int json_opt_number(const struct json *obj, const char *key, double min, double 
 int json_opt_bool(const struct json *obj, const char *key, bool *out, struct err *e);
 
 /* Writer: appends to a str, puts commas itself, escapes only what must be; bytes that are not UTF-8 are the caller's mistake and
- * become U+FFFD. Indented by `indent` blanks a level, or all on one line if 0. Failures show in str_status. */
+ * become U+FFFD. Indented by `indent` blanks a level, or all on one line if 0. Failures show in str_status, deeper nesting than 64 and
+ * an end without a beginning, too. */
 struct json_out {
     struct str *s;
     unsigned indent, depth;
