@@ -228,7 +228,7 @@ static void bias_case(struct io *io, const void *arg) {
 
 START_TEST(row_kernels_equal_the_reference) {
     each_shape(embedding_case, CLOSE, "embedding");
-    each_shape(norm_case, CLOSE, "rmsnorm");
+    each_shape(norm_case, 1e-5, "rmsnorm");     /* F32 sums of up to 40000, in one lane under sanitizers */
     each_shape(bias_case, 3e-5, "bias_expand"); /* F32 sums of 1250 numbers of one sign */
 }
 END_TEST
