@@ -3,6 +3,7 @@
 #include "kernels/cpu_attention.h"
 #include "kernels/cpu_elementwise.h"
 #include "kernels/cpu_loss.h"
+#include "kernels/cpu_product.h"
 #include "kernels/cpu_rows.h"
 #include "kernels/table.h"
 
@@ -18,7 +19,7 @@ const struct kernels JOIN(kernels_table_, KERNELS_VARIANT) = {
     .dropout_apply = dropout_apply_cpu,
     .rmsnorm_forward = rmsnorm_forward_cpu,
     .rmsnorm_backward = rmsnorm_backward_cpu,
-    .gemm = gemm_blas,
+    .gemm = gemm_cpu,
     .attention_forward = attention_forward_cpu,
     .attention_backward = attention_backward_cpu,
     .bias_expand_forward = bias_expand_forward_cpu,

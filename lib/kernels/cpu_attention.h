@@ -2,17 +2,18 @@
  * log-sum-exp, one tile of queries at a time, so nothing of size Tq x Tk outlives its tile).
  *
  * A task is one head of a group of sequences; what it adds to (rows of its sequences, columns of its head) is its own, and the
- * gradient of the bias, a sum over all sequences, is kept per group and added in order. Products of a tile go to the BLAS in
- * the task's own thread; the few queries of a decoder that generates are plain loops that stream over keys and values. */
+ * gradient of the bias, a sum over all sequences, is kept per group and added in order. The products of a tile go to the BLAS in
+ * the task's own thread, those of short sequences and of the few queries of a decoder that generates to cpu_product.h. */
 #ifndef KERNELS_CPU_ATTENTION_H
 #define KERNELS_CPU_ATTENTION_H
 
-#include "kernels/cpu_vector.h"
+#include "kernels/cpu_product.h"
 
 enum {
-    TILE_ROWS = 128, /* queries at a time: their scores against 512 keys take 256 KiB */
-    MAX_GROUPS = 32, /* enough tasks for any pool, few enough copies of the bias */
-    LOOP_ROWS = 4,   /* fewer queries than this: no BLAS */
+    TILE_ROWS = 128,   /* queries at a time: their scores against 512 keys take 256 KiB */
+    MAX_GROUPS = 32,   /* enough tasks for any pool, few enough copies of the bias */
+    LOOP_ROWS = 4,     /* fewer queries than this: row by row */
+    SMALL_TILE = 8192, /* scores of a tile up to which our own product is faster than a call of the BLAS */
 };
 
 struct attention_job {
@@ -31,9 +32,13 @@ struct attention_job {
 
 /* One tile: queries i0 .. i0+m of a sequence for one head, against its first n keys. */
 struct tile {
-    size_t span, h, i0, m, n;
+    size_t span, h, i0, m, n, ld; /* ld: n rounded up to whole registers */
+    bool small;
     const struct attention_span *p;
-    float *a, *b, *w, *vec; /* scores; gradient of the scores; dropout multipliers; one value a query */
+    float *a, *b;  /* [m,ld] scores; gradient of the scores. Columns n .. ld are zero in the end */
+    float *w;      /* [m,n] dropout multipliers */
+    float *turned; /* [D,ld] keys or values, transposed */
+    float *norm;   /* [m] */
     float *dbias;
 };
 
@@ -53,69 +58,55 @@ static float *k_rows(const struct attention_job *j, const struct tile *t, struct
     return row_of(m, t->p->k_first) + t->h * j->s->d_kv;
 }
 
-static inline float dot(const float *a, const float *b, size_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
-
-/* y[j] = x . rows[j]      four rows at a time share the loads of x */
-static void dot_rows(float *restrict y, const float *restrict x, const float *restrict rows, size_t ld, size_t n, size_t D) {
-    size_t j = 0;
-    for (; j + 4 <= n; j += 4) {
-        const float *r = rows + j * ld;
-        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-        for (size_t d = 0; d < D; d++) {
-            s0 += x[d] * r[d];
-            s1 += x[d] * r[ld + d];
-            s2 += x[d] * r[2 * ld + d];
-            s3 += x[d] * r[3 * ld + d];
-        }
-        y[j] = s0;
-        y[j + 1] = s1;
-        y[j + 2] = s2;
-        y[j + 3] = s3;
-    }
-    for (; j < n; j++) {
-        y[j] = dot(x, rows + j * ld, D);
-    }
-}
-
-/* y = sum_j p[j] rows[j] */
-static void sum_rows(float *restrict y, const float *restrict p, const float *restrict rows, size_t ld, size_t n, size_t D) {
-    memset(y, 0, D * sizeof *y);
-    size_t j = 0;
-    for (; j + 4 <= n; j += 4) {
-        const float *r = rows + j * ld;
-        float p0 = p[j], p1 = p[j + 1], p2 = p[j + 2], p3 = p[j + 3];
-#pragma omp simd
-        for (size_t d = 0; d < D; d++) {
-            y[d] += (p0 * r[d] + p1 * r[ld + d]) + (p2 * r[2 * ld + d] + p3 * r[3 * ld + d]);
-        }
-    }
-    for (; j < n; j++) {
-        const float *r = rows + j * ld;
-#pragma omp simd
-        for (size_t d = 0; d < D; d++) {
-            y[d] += p[j] * r[d];
-        }
-    }
-}
-
 /* a [m,n] = x [m,D] y [n,D]^T */
 static void scores(const struct attention_job *j, const struct tile *t, float *a, struct mat x, struct mat y) {
     const float *xr = q_rows(j, t, x), *yr = k_rows(j, t, y);
-    if (t->m >= LOOP_ROWS) {
-        gemm_tile(a, t->n, t->m, t->n, j->s->d_kv, 0, xr, x.ld, 1, yr, y.ld, 1, 0);
-        return;
+    size_t D = j->s->d_kv;
+    if (t->m < LOOP_ROWS && !j->backward) {
+        for (size_t i = 0; i < t->m; i++) {
+            dot_rows(a + i * t->ld, xr + i * x.ld, yr, y.ld, t->n, D, 1, 0);
+        }
+    } else if (t->small) {
+        transpose(t->turned, t->ld, yr, y.ld, t->n, D);
+        product(a, t->ld, t->m, t->ld, D, (struct strided){xr, x.ld, 1}, t->turned, t->ld, false);
+    } else {
+        gemm_tile(a, t->ld, t->m, t->n, D, 0, xr, x.ld, 1, yr, y.ld, 1, 0);
     }
-    for (size_t i = 0; i < t->m; i++) {
-        dot_rows(a + i * t->n, xr + i * x.ld, yr, y.ld, t->n, j->s->d_kv);
+}
+
+/* y [m,D] = a [m,n] x [n,D], or += in the backward pass */
+static void rows_of_queries(const struct attention_job *j, const struct tile *t, struct mat y, const float *a, struct mat x) {
+    float *yr = q_rows(j, t, y);
+    const float *xr = k_rows(j, t, x);
+    size_t D = j->s->d_kv;
+    if (t->m < LOOP_ROWS && !j->backward) {
+        for (size_t i = 0; i < t->m; i++) {
+            sum_rows(yr + i * y.ld, a + i * t->ld, xr, x.ld, t->n, D);
+        }
+    } else if (t->small) {
+        product(yr, y.ld, t->m, D, t->n, (struct strided){a, t->ld, 1}, xr, x.ld, j->backward);
+    } else {
+        gemm_tile(yr, y.ld, t->m, D, t->n, 0, a, t->ld, 0, xr, x.ld, 1, j->backward ? 1 : 0);
     }
+}
+
+/* y [n,D] += a [m,n]^T x [m,D] */
+static void rows_of_keys(const struct attention_job *j, const struct tile *t, struct mat y, const float *a, struct mat x) {
+    size_t D = j->s->d_kv;
+    if (t->small) {
+        product(k_rows(j, t, y), y.ld, t->n, D, t->m, (struct strided){a, 1, t->ld}, q_rows(j, t, x), x.ld, true);
+    } else {
+        gemm_tile(k_rows(j, t, y), y.ld, t->n, D, t->m, 1, a, t->ld, 0, q_rows(j, t, x), x.ld, 1, 1);
+    }
+}
+
+/* What lies behind the n keys of a row counts for nothing in the softmax; the last register is always whole. */
+static size_t pad_row(float *a, size_t n, float value) {
+    size_t whole = round_lanes(n);
+    for (size_t k = n; k < whole; k++) {
+        a[k] = value;
+    }
+    return whole;
 }
 
 static void add_bias(const struct attention_job *j, const struct tile *t, size_t i, float *restrict a, size_t n) {
@@ -143,10 +134,10 @@ static void tile_mask(const struct attention_job *j, const struct tile *t) {
 /* ---- forward ---- */
 
 /* a = e^(a - max), and 1 / sum: the division is left to the row of the output, which is shorter. */
-static float softmax_row(float *restrict a, size_t n, float *lse) {
-    float max = max_of(a, n), sum = 0;
+static float softmax_row(float *restrict a, size_t whole, float *lse) {
+    float max = max_of(a, whole), sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (size_t k = 0; k < n; k++) {
+    for (size_t k = 0; k < whole / LANES * LANES; k++) {
         a[k] = exp_fast(a[k] - max);
         sum += a[k];
     }
@@ -156,37 +147,35 @@ static float softmax_row(float *restrict a, size_t n, float *lse) {
     return 1.0F / sum;
 }
 
+static void multiply(float *restrict a, const float *restrict w, size_t n) {
+#pragma omp simd
+    for (size_t k = 0; k < n; k++) {
+        a[k] *= w[k];
+    }
+}
+
 static void tile_forward(const struct attention_job *j, const struct tile *t) {
-    size_t D = j->s->d_kv;
     scores(j, t, t->a, j->q, j->k);
+    if (j->area) {
+        tile_mask(j, t);
+    }
     for (size_t i = 0; i < t->m; i++) {
-        float *a = t->a + i * t->n;
+        float *a = t->a + i * t->ld;
         size_t n = keys_of(j, t, i);
         add_bias(j, t, i, a, n);
         float *lse = j->lse ? &j->lse[t->h * j->q.rows + t->p->q_first + t->i0 + i] : NULL;
-        t->vec[i] = softmax_row(a, n, lse);
-        memset(a + n, 0, (t->n - n) * sizeof *a);
-    }
-    if (j->area) {
-        tile_mask(j, t);
-#pragma omp simd
-        for (size_t k = 0; k < t->m * t->n; k++) {
-            t->a[k] *= t->w[k];
+        size_t whole = pad_row(a, n, -INFINITY);
+        t->norm[i] = softmax_row(a, whole, lse);
+        memset(a + whole, 0, (t->ld - whole) * sizeof *a);
+        if (j->area) {
+            multiply(a, t->w + i * t->n, n);
         }
     }
-    float *out = q_rows(j, t, j->out);
-    const float *v = k_rows(j, t, j->v);
-    if (t->m >= LOOP_ROWS) {
-        gemm_tile(out, j->out.ld, t->m, D, t->n, 0, t->a, t->n, 0, v, j->v.ld, 1, 0);
-    } else {
-        for (size_t i = 0; i < t->m; i++) {
-            sum_rows(out + i * j->out.ld, t->a + i * t->n, v, j->v.ld, t->n, D);
-        }
-    }
+    rows_of_queries(j, t, j->out, t->a, j->v);
     for (size_t i = 0; i < t->m; i++) {
-        float *o = out + i * j->out.ld, k = t->vec[i];
+        float *o = q_rows(j, t, j->out) + i * j->out.ld, k = t->norm[i];
 #pragma omp simd
-        for (size_t d = 0; d < D; d++) {
+        for (size_t d = 0; d < j->s->d_kv; d++) {
             o[d] *= k;
         }
     }
@@ -194,43 +183,52 @@ static void tile_forward(const struct attention_job *j, const struct tile *t) {
 
 /* ---- backward ---- */
 
-/* From scores a and db = dout v^T: a becomes what multiplies dout in dv, b the gradient of the scores. w: dropout or NULL. */
-static void softmax_back_row(float *restrict a, float *restrict b, const float *restrict w, size_t n, float lse, float mean) {
-    if (w) {
+/* From scores a and b = dout v^T: a becomes the probabilities, b the gradient of the scores. */
+static void softmax_back_row(float *restrict a, float *restrict b, size_t whole, float lse, float mean) {
 #pragma omp simd
-        for (size_t k = 0; k < n; k++) {
-            float p = exp_fast(a[k] - lse);
-            b[k] = p * (w[k] * b[k] - mean);
-            a[k] = p * w[k];
-        }
-        return;
-    }
-#pragma omp simd
-    for (size_t k = 0; k < n; k++) {
+    for (size_t k = 0; k < whole / LANES * LANES; k++) {
         float p = exp_fast(a[k] - lse);
         b[k] = p * (b[k] - mean);
         a[k] = p;
     }
 }
 
+/* The same with dropout: a becomes the probabilities as the values met them. */
+static void softmax_back_row_dropped(float *restrict a, float *restrict b, const float *restrict w, size_t n, float lse,
+                                     float mean) {
+#pragma omp simd
+    for (size_t k = 0; k < n; k++) {
+        float p = exp_fast(a[k] - lse);
+        b[k] = p * (w[k] * b[k] - mean);
+        a[k] = p * w[k];
+    }
+}
+
 static void tile_backward(const struct attention_job *j, const struct tile *t) {
-    size_t D = j->s->d_kv;
-    const float *dout = q_rows(j, t, j->dout), *out = q_rows(j, t, j->out), *q = q_rows(j, t, j->q), *k = k_rows(j, t, j->k);
+    const float *dout = q_rows(j, t, j->dout), *out = q_rows(j, t, j->out);
     scores(j, t, t->a, j->q, j->k);
     scores(j, t, t->b, j->dout, j->v);
     if (j->area) {
         tile_mask(j, t);
     }
     for (size_t i = 0; i < t->m; i++) {
-        float *a = t->a + i * t->n, *b = t->b + i * t->n;
+        float *a = t->a + i * t->ld, *b = t->b + i * t->ld;
         size_t n = keys_of(j, t, i);
         /* sum_j p_j dp_j = dout . out: Dao et al., section 3.1 */
-        float mean = dot(dout + i * j->dout.ld, out + i * j->out.ld, D);
+        float mean = dot(dout + i * j->dout.ld, out + i * j->out.ld, j->s->d_kv);
         float lse = j->lse_in[t->h * j->q.rows + t->p->q_first + t->i0 + i];
         add_bias(j, t, i, a, n);
-        softmax_back_row(a, b, j->area ? t->w + i * t->n : NULL, n, lse, mean);
-        memset(a + n, 0, (t->n - n) * sizeof *a);
-        memset(b + n, 0, (t->n - n) * sizeof *b);
+        if (j->area) {
+            softmax_back_row_dropped(a, b, t->w + i * t->n, n, lse, mean);
+            memset(a + n, 0, (t->ld - n) * sizeof *a);
+            memset(b + n, 0, (t->ld - n) * sizeof *b);
+        } else {
+            size_t whole = pad_row(a, n, -INFINITY);
+            pad_row(b, n, 0);
+            softmax_back_row(a, b, whole, lse, mean);
+            memset(a + whole, 0, (t->ld - whole) * sizeof *a);
+            memset(b + whole, 0, (t->ld - whole) * sizeof *b);
+        }
         if (t->dbias) {
             float *restrict dbias = t->dbias + j->s->bias_zero - position(j, t, i);
 #pragma omp simd
@@ -239,9 +237,9 @@ static void tile_backward(const struct attention_job *j, const struct tile *t) {
             }
         }
     }
-    gemm_tile(k_rows(j, t, j->dv), j->dv.ld, t->n, D, t->m, 1, t->a, t->n, 0, dout, j->dout.ld, 1, 1);
-    gemm_tile(k_rows(j, t, j->dk), j->dk.ld, t->n, D, t->m, 1, t->b, t->n, 0, q, j->q.ld, 1, 1);
-    gemm_tile(q_rows(j, t, j->dq), j->dq.ld, t->m, D, t->n, 0, t->b, t->n, 0, k, j->k.ld, 1, 1);
+    rows_of_keys(j, t, j->dv, t->a, j->dout);
+    rows_of_keys(j, t, j->dk, t->b, j->q);
+    rows_of_queries(j, t, j->dq, t->b, j->k);
 }
 
 /* ---- tasks ---- */
@@ -249,7 +247,11 @@ static void tile_backward(const struct attention_job *j, const struct tile *t) {
 static void attention_tasks(const struct rows *rows, size_t first, size_t last, size_t worker) {
     const struct attention_job *j = (const struct attention_job *)(const void *)rows;
     float *work = j->work + worker * j->work_each;
-    struct tile t = {.a = work, .b = work + j->tile, .w = work + 2 * j->tile, .vec = work + 3 * j->tile};
+    struct tile t = {.a = work,
+                     .b = work + j->tile,
+                     .w = work + 2 * j->tile,
+                     .turned = work + 3 * j->tile,
+                     .norm = work + j->work_each - TILE_ROWS};
     for (size_t task = first; task < last; task++) {
         size_t group = task / j->s->heads;
         t.h = task % j->s->heads;
@@ -263,6 +265,8 @@ static void attention_tasks(const struct rows *rows, size_t first, size_t last, 
             for (t.i0 = 0; t.i0 < t.p->q_len; t.i0 += TILE_ROWS) {
                 t.m = min_size(TILE_ROWS, t.p->q_len - t.i0);
                 t.n = j->s->causal ? position(j, &t, t.m - 1) + 1 : t.p->k_len;
+                t.ld = round_lanes(t.n);
+                t.small = j->s->d_kv % LANES == 0 && t.m * t.ld <= SMALL_TILE;
                 if (j->backward) {
                     tile_backward(j, &t);
                 } else {
@@ -286,7 +290,7 @@ static bool keys_shared(const struct attention *s) {
 static void attention_run(const struct exec *x, struct attention_job *j) {
     const struct attention *s = j->s;
     struct arena_mark mark = arena_mark(x->scratch);
-    size_t rows = 0, keys = 0, work = 0, total = 0;
+    size_t rows = 0, keys = 0, turned = 0, work = 0, total = 0;
     double macs = 0;
     for (size_t i = 0; i < s->n_spans; i++) {
         rows = max_size(rows, min_size(TILE_ROWS, s->spans[i].q_len));
@@ -298,7 +302,8 @@ static void attention_run(const struct exec *x, struct attention_job *j) {
     }
     j->rows.fn = attention_tasks;
     j->groups = j->backward && keys_shared(s) ? 1 : min_size(s->n_spans, MAX_GROUPS);
-    if (!size_mul(rows, (keys + 15) / 16 * 16, &j->tile) || !size_mul(j->tile, 3, &work) ||
+    if (!size_mul(rows, round_lanes(keys), &j->tile) || !size_mul(j->tile, 3, &work) ||
+        !size_mul(s->d_kv, min_size(round_lanes(keys), SMALL_TILE), &turned) || !size_add(work, turned, &work) ||
         !size_add(work, TILE_ROWS, &j->work_each) || !size_mul(j->work_each, pool_threads(x->pool), &total)) {
         err_set(x->err, ERR_NOMEM, "attention: %zu keys are beyond memory", keys);
         return;

@@ -103,8 +103,16 @@ static void row_argmax_rows(const struct rows *rows, size_t first, size_t last, 
     const struct loss_job *j = (const struct loss_job *)(const void *)rows;
     for (size_t r = first; r < last; r++) {
         const float *v = row_of(j->logits, r);
-        float max = max_of(v, j->logits.cols);
-        size_t best = 0;
+        float max = -INFINITY;
+        size_t from = 0; /* the piece in which the maximum was first met: only that is searched */
+        for (size_t c = 0; c < j->logits.cols; c += 1024) {
+            float here = max_of(v + c, min_size(1024, j->logits.cols - c));
+            if (here > max) {
+                max = here;
+                from = c;
+            }
+        }
+        size_t best = from;
         while (best < j->logits.cols && !(v[best] >= max)) {
             best++;
         }

@@ -12,6 +12,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { LANES = 16 }; /* floats in the widest register */
+
 static inline size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
@@ -22,7 +24,6 @@ static inline size_t max_size(size_t a, size_t b) {
 
 /* The largest element, NaN apart; -infinity for none. Lanes by hand: clang does not vectorise a maximum that must pass over NaN. */
 static inline float max_of(const float *v, size_t n) {
-    enum { LANES = 32 };
     float lane[LANES], max = -INFINITY;
     for (size_t l = 0; l < LANES; l++) {
         lane[l] = -INFINITY;

@@ -66,6 +66,30 @@ static size_t piece(size_t n, size_t most, size_t unit) {
     return (each + unit - 1) / unit * unit;
 }
 
+static size_t tiles(const struct gemm_job *j) {
+    return ((j->c.rows + j->tile_m - 1) / j->tile_m) * ((j->c.cols + j->tile_n - 1) / j->tile_n);
+}
+
+/* Large tiles, since each packs its operands for itself; yet enough of them that the threads end together, down to about a
+ * million multiplications each: some ten microseconds. */
+static void cut(struct gemm_job *j) {
+    double work = (double)j->c.rows * (double)j->c.cols * (double)j->k;
+    size_t most_m = 512, most_n = 1024;
+    for (;;) {
+        j->tile_m = piece(j->c.rows, most_m, 16);
+        j->tile_n = piece(j->c.cols, most_n, 16);
+        size_t n = tiles(j);
+        if (n >= 12 || work / (double)n < 2e6 || (j->tile_m <= 32 && j->tile_n <= 32)) {
+            return;
+        }
+        if (j->tile_m >= j->tile_n) {
+            most_m = (j->tile_m + 1) / 2;
+        } else {
+            most_n = (j->tile_n + 1) / 2;
+        }
+    }
+}
+
 void gemm_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
     size_t k = ta ? a.rows : a.cols, m = c.rows, n = c.cols;
     if (m == 0 || n == 0) {
@@ -74,15 +98,14 @@ void gemm_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb,
     struct gemm_job j = {
         .c = c, .a = a, .b = b, .k = k, .tile_m = m, .tile_n = n, .ta = ta, .tb = tb, .alpha = alpha, .beta = beta};
     bool blas_threads = pool_threads(x->pool) == 1 && openblas_get_num_threads && openblas_get_num_threads() > 1;
-    if (!blas_threads && (double)m * (double)n * (double)k > 1e6) {
-        j.tile_m = piece(m, 512, 16);
-        j.tile_n = piece(n, 1024, 16);
+    if (!blas_threads) {
+        cut(&j);
     }
     j.tiles_n = (n + j.tile_n - 1) / j.tile_n;
-    size_t tiles = j.tiles_n * ((m + j.tile_m - 1) / j.tile_m);
-    if (tiles == 1) {
+    size_t count = tiles(&j);
+    if (count == 1) {
         gemm_task(&j, 0, 0);
     } else {
-        pool_run(x->pool, tiles, gemm_task, &j);
+        pool_run(x->pool, count, gemm_task, &j);
     }
 }

@@ -115,7 +115,7 @@ void scale(const struct exec *x, struct mat y, float s);                  /* y *
 void fill(const struct exec *x, struct mat y, float v);                   /* y = v */
 /* y[i] = std * N(0,1)     a pure function of (seed, stream, i); y without gaps between rows */
 void fill_normal(const struct exec *x, struct mat y, float std, uint64_t seed, uint64_t stream);
-void copy(const struct exec *x, struct mat y, struct mat a);              /* y = a, converting */
+void copy(const struct exec *x, struct mat y, struct mat a); /* y = a, converting */
 void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b,
           float t); /* y = (1-t) a + t b; t = 0, 1 give a, b bit for bit */
 
