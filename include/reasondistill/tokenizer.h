@@ -23,11 +23,14 @@ typedef struct rsd_tokenizer rsd_tokenizer;
 RSD_API int rsd_tokenizer_open(rsd_ctx *ctx, const char *path, rsd_tokenizer **out);
 RSD_API void rsd_tokenizer_close(rsd_tokenizer *tok);
 
-/* Text (UTF-8, any bytes allowed: each invalid byte counts as U+FFFD; may hold U+0000) to ids. *ids borrowed until the next call on this tokenizer. RSD_ENOMEM. */
+/* Text (UTF-8, any bytes allowed: each invalid byte counts as U+FFFD; may hold U+0000) to ids. *ids borrowed until the next call on this tokenizer. Time is linear in len.
+ * RSD_EINVAL (2 GiB or more), RSD_ENOMEM. */
 RSD_API int rsd_tokenizer_encode(rsd_tokenizer *tok, const char *text, size_t len, const int32_t **ids, size_t *n);
 
-/* Where the pieces of the last rsd_tokenizer_encode came from: piece i covers bytes begin[i] .. end[i] of that text. Spans are in order, do not overlap, and cover the text but
- * for blanks and characters that normalisation removed; a blank that became the U+2581 of a piece belongs to that piece. Arrays of the n of that call, borrowed as its ids. RSD_ESTATE before any encode. */
+/* Where the pieces of the last rsd_tokenizer_encode came from: piece i covers bytes begin[i] .. end[i] of that text. Spans are in order, do not overlap, and
+ * cover the text but for blanks and characters that normalisation removed. A blank that became the U+2581 of a piece belongs to that piece: of several in a
+ * row the last, the others are removed; the U+2581 in front of the text covers nothing. Where one character became several pieces (one half: `1`, `/`, `2`) the
+ * first has its bytes and the others none. Arrays of the n of that call, borrowed as its ids. RSD_ESTATE before any encode. */
 RSD_API int rsd_tokenizer_spans(const rsd_tokenizer *tok, const uint32_t **begin, const uint32_t **end);
 
 /* Ids to text, as sentencepiece decodes: U+2581 becomes a blank, the first is dropped, control ids print nothing, the unknown id prints " \u2047 ", extra ids their name. *text is

@@ -48,10 +48,15 @@ static int unsupported(struct err *e, const char *what, struct text type) {
     return err_set(e, ERR_UNSUPPORTED, "%s %.*s is not supported", what, (int)(type.n < 60 ? type.n : 60), type.p);
 }
 
+static struct text member_text(const struct json *object, const char *key) {
+    const struct json *v = json_get(object, key);
+    return v ? json_text(v) : (struct text){"", 0};
+}
+
 /* Replace of runs of blanks, in the two spellings in use. */
 static bool is_blank_run(const struct json *part) {
-    struct text regex = json_text(json_get(json_get(part, "pattern"), "Regex"));
-    struct text content = json_text(json_get(part, "content"));
+    struct text regex = member_text(json_get(part, "pattern"), "Regex");
+    struct text content = member_text(part, "content");
     return text_is(regex, " {2,}") && (text_is(content, " ") || text_is(content, SPACE_SYMBOL));
 }
 

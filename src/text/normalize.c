@@ -196,12 +196,25 @@ static void put_blank(const struct normalizer *z, struct normal *o, size_t from,
     put_byte(o, SPACE_SYMBOL[2], to, to);
 }
 
+/* Of several blanks in a row the last becomes the U+2581: the blank in front is moved (but not the prefix, which came from no text). */
+static bool move_blank(const struct normalizer *z, struct normal *o, size_t from, size_t to) {
+    const size_t n = z->escape ? 3 : 1;
+    if (o->n < n || o->from[o->n - n] == o->to[o->n - n])
+        return false;
+    o->n -= n;
+    put_blank(z, o, from, to);
+    return true;
+}
+
 /* One replacement text for the input bytes from .. to, without the blanks that would follow a blank. */
 static int put_chunk(const struct normalizer *z, struct normal *o, struct text s, size_t from, size_t to, bool *after_blank,
                      struct err *e) {
-    while (*after_blank && s.n && *s.p == ' ') {
-        s.p++;
-        s.n--;
+    if (*after_blank && s.n && *s.p == ' ') {
+        from = move_blank(z, o, from, to) ? to : from;
+        while (s.n && *s.p == ' ') {
+            s.p++;
+            s.n--;
+        }
     }
     if (!s.n)
         return 0;
@@ -260,7 +273,9 @@ int normalize(const struct normalizer *z, struct text in, struct normal *o, stru
         if (kind == ASCII_COPY) {
             put_byte(o, (char)c, i, i + 1);
             after_blank = false;
-        } else if (kind == ASCII_BLANK && !after_blank) {
+        } else if (kind == ASCII_BLANK && after_blank) {
+            move_blank(z, o, i, i + 1);
+        } else if (kind == ASCII_BLANK) {
             put_blank(z, o, i, i + 1);
             after_blank = z->remove_extra;
         }

@@ -148,7 +148,8 @@ bool number_next(struct text t, size_t *pos, struct number *out) {
         struct decimal d;
         size_t end = scan_decimal(t, i, &d);
         double v = decimal_value(d);
-        end = scan_fraction(t, end, d, &v);
+        if (!(i && t.p[i - 1] == '/')) /* 3/4/2023 is a date */
+            end = scan_fraction(t, end, d, &v);
         bool negative = false;
         size_t begin = scan_sign(t, i, end, &negative);
         *pos = i = end;

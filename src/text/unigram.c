@@ -5,6 +5,7 @@
  * piece's candidate is a float from the start. */
 #include "text/unigram.h"
 
+#include <float.h>
 #include <string.h>
 
 struct cut_node { /* the best path that ends here */
@@ -20,7 +21,8 @@ int unigram_init(struct unigram *u, const struct vocab *v, struct err *e) {
     struct trie_key *keys = NULL, *user = NULL;
     size_t n = 0, n_user = 0;
     int code = ERR_NOMEM;
-    float min = 0, max = 0;
+    float min = 0,
+          max = FLT_MIN; /* sentencepiece starts so: with scores below 0 a user-defined piece costs 0.1, whatever its length */
     bool any = false;
     *u = (struct unigram){.v = v};
     u->score = mem_new(a, v->n, sizeof *u->score, e);
@@ -33,7 +35,7 @@ int unigram_init(struct unigram *u, const struct vocab *v, struct err *e) {
         u->score[i] = p->score;
         if (p->kind == PIECE_NORMAL) {
             min = !any || p->score < min ? p->score : min;
-            max = !any || p->score > max ? p->score : max;
+            max = p->score > max ? p->score : max;
             any = true;
         }
         if (p->kind == PIECE_NORMAL || p->kind == PIECE_USER)
@@ -67,7 +69,7 @@ static size_t char_bytes(unsigned char lead) {
     return lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
 
-/* A user-defined piece beats any other cut of the same characters. */
+/* A user-defined piece beats any likely cut of the same characters. */
 static double user_score(const struct unigram *u, size_t length) {
     return (double)((float)length * u->max_score) - 0.1;
 }
