@@ -4,8 +4,8 @@
  *     replies.jsonl                the teacher's replies to train.jsonl: bodies of the completions endpoint with "id" and "question"
  *     spiece.model, config.json    the student's vocabulary and shape
  *
- * The same options give the same bytes. Whether a problem is held out is a function of its kind and operands alone, so no held-out problem has
- * the kind and the operands of a training problem, whatever the names, words and things. */
+ * The same options give the same bytes. Whether a problem is held out is a function of its operations and operands alone, so no held-out problem has
+ * those of a training problem, whatever the template, the names, and the things. */
 #include "wordproblems.h"
 
 #include <errno.h>
@@ -141,7 +141,7 @@ static bool options_read(struct options *o, int argc, char **argv) {
         else if (strcmp(name, "--heldout") == 0)
             fine = number_option(value, 0, 5000, &o->heldout);
         else if (strcmp(name, "--samples") == 0)
-            fine = number_option(value, 1, 1000, &o->samples);
+            fine = number_option(value, 1, 100000, &o->samples);
         else if (strcmp(name, "--seed") == 0)
             fine = number_option(value, 0, 1000000000, &o->seed);
         else if (strcmp(name, "--slip") == 0)

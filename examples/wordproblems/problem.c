@@ -165,11 +165,11 @@ static void plans_make(struct problem *p, const struct operation *ops, size_t n)
     }
 }
 
-/* Kind and operands, the smaller of two swappable operations first. */
+/* The arithmetic of a problem as a formula, the smaller of two swappable operations first: 3 boxes of 4 and "4 times as many" as 3 are the same. */
 static void key_make(struct problem *p, const struct operation *ops, size_t n) {
     struct operation sorted[MAX_OPS];
     memcpy(sorted, ops, n * sizeof *ops);
-    size_t i = swappable(ops, n);
+    const size_t i = swappable(ops, n);
     const bool products = n == 2 && ops[1].op == 'Q';
     if (i > 0 && (ops[i + 1].op < ops[i].op || (ops[i + 1].op == ops[i].op && ops[i + 1].a < ops[i].a))) {
         sorted[i] = ops[i + 1];
@@ -179,8 +179,14 @@ static void key_make(struct problem *p, const struct operation *ops, size_t n) {
         sorted[1] = (struct operation){'Q', ops[0].a, ops[0].b};
     }
     size_t used = 0;
-    for (i = 0; i < n; i++) {
-        const int w = snprintf(p->key + used, sizeof p->key - used, "%c%d,%d ", sorted[i].op, sorted[i].a, sorted[i].b);
+    for (size_t k = 0; k < n; k++) {
+        const struct operation o = sorted[k];
+        char *to = p->key + used;
+        const size_t room = sizeof p->key - used;
+        const int w = o.op == 'S'   ? snprintf(to, room, "%d", o.a)
+                      : o.op == 'P' ? snprintf(to, room, "%d*%d", o.a, o.b)
+                      : o.op == 'Q' ? snprintf(to, room, "+%d*%d", o.a, o.b)
+                                    : snprintf(to, room, "%c%d", o.op, o.a);
         used += (size_t)w;
     }
 }
