@@ -30,7 +30,7 @@ static int read_id(const struct json *doc, const char *key, size_t vocab, int32_
     int64_t id = *out;
     if (v && json_type(v) == JSON_ARRAY) {
         const struct json *first = json_first(v);
-        double d = json_number(first);
+        double d = first ? json_number(first) : -1;
         if (!first || json_next(first) || !(d >= 0 && d < (double)vocab) || d != (double)(int64_t)d)
             return err_set(e, ERR_UNSUPPORTED, "%s: expected one token id below vocab_size", key);
         id = (int64_t)d;
@@ -42,7 +42,8 @@ static int read_id(const struct json *doc, const char *key, size_t vocab, int32_
 }
 
 static bool is_text(const struct json *doc, const char *key, const char *value) {
-    return text_is(json_text(json_get(doc, key)), value);
+    const struct json *v = json_get(doc, key);
+    return v && text_is(json_text(v), value);
 }
 
 static bool is_set(const struct json *doc, const char *key) {
@@ -160,11 +161,23 @@ static int read_keys(struct t5_config *c, struct err *e) {
     return read_activation(c, e);
 }
 
+/* A bound on the whole: 2^38 parameters are a terabyte in fp32, a hundred times the largest T5. */
+static int check_total(const struct t5_config *c, struct err *e) {
+    double attention = 4.0 * (double)c->inner * (double)c->d_model,
+           ffn = (c->gated ? 3.0 : 2.0) * (double)c->d_ff * (double)c->d_model;
+    double total = 2.0 * (double)c->vocab * (double)c->d_model + (double)c->encoder_layers * (attention + ffn) +
+                   (double)c->decoder_layers * (2 * attention + ffn);
+    if (total > 0x1p38)
+        return err_set(e, ERR_FORMAT, "vocab_size, d_model, d_ff and layers make %.0f billion parameters: at most 274 billion",
+                       total / 1e9);
+    return 0;
+}
+
 int t5_config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e) {
     memset(c, 0, sizeof *c);
     if (json_read_file(path, MAX_FILE, a, &c->doc, e))
         return e->code;
-    if (read_keys(c, e)) {
+    if (read_keys(c, e) || check_total(c, e)) {
         t5_config_free(c);
         return err_within(e, "%s", path);
     }

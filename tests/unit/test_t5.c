@@ -138,14 +138,14 @@ rsd_t5 *t5_make(rsd_ctx *ctx, const char *config, uint64_t seed) {
     return m;
 }
 
-double t5_step(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b, int kind) {
+double t5_step(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b, int kind, double scale) {
     rsd_loss *loss = NULL;
     rsd_loss_options o;
     rsd_loss_options_init(&o, sizeof o);
     o.kind = kind;
     OK(ctx, rsd_loss_open(ctx, &o, &loss));
     OK(ctx, rsd_t5_forward(m, b, RSD_TRAIN));
-    OK(ctx, rsd_loss_begin(loss, b, 1.0 / b->dec_offsets[b->n]));
+    OK(ctx, rsd_loss_begin(loss, b, scale));
     OK(ctx, rsd_t5_head(m, rsd_loss_tile, loss));
     OK(ctx, rsd_t5_backward(m));
     rsd_loss_result r = {.size = sizeof r};

@@ -52,7 +52,7 @@ double relative_error(const float *a, const float *b, size_t n);
 
 extern const char tiny_tied[], tiny_gated[]; /* config.json texts */
 rsd_t5 *t5_make(rsd_ctx *ctx, const char *config, uint64_t seed);
-/* forward, head and backward with cross-entropy, scaled by 1 / T_dec; the loss */
-double t5_step(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b, int kind);
+/* forward, head and backward with cross-entropy, times `scale`; the loss */
+double t5_step(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b, int kind, double scale);
 
 #endif
