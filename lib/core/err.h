@@ -32,7 +32,7 @@ struct err {
     char text[512];
 };
 
-/* Sets code and text unless an error is already there. Returns `code` in either case, so that `return err_set(...)` reads well. */
+/* Sets code and text unless an error is already there. Returns `code` in either case: `return err_set(...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int err_setv(struct err *e, int code, const char *fmt, va_list ap) PRINTF_LIKE(3, 0);
 

@@ -8,7 +8,8 @@
 
 /* ---- reading ---- */
 
-/* The whole file, appended to `out` (which is as before on failure); more than `max` bytes is ERR_FORMAT before anything is read. Directories are ERR_INVALID. */
+/* The whole file, appended to `out` (which is as before on failure); more than `max` bytes is ERR_FORMAT before anything is
+ * read. Directories are ERR_INVALID. */
 int file_read(const char *path, size_t max, struct str *out, struct err *e);
 
 struct file_map {
@@ -21,9 +22,10 @@ void file_map_close(struct file_map *m);
 
 bool file_exists(const char *path); /* any kind */
 bool file_is_dir(const char *path);
-int file_join(const struct allocator *a, char **out, struct err *e, const char *dir, const char *name); /* dir/name, the caller's */
+/* *out = dir/name, the caller's. */
+int file_join(const struct allocator *a, char **out, struct err *e, const char *dir, const char *name);
 
-/* Lines of a file or of standard input ("-"): split on LF only, the LF (and a CR before it) removed, the last line may lack it. */
+/* Lines of a file or of standard input ("-"): split on LF only, the LF (and a CR before it) removed; the last may lack it. */
 struct lines {
     int fd;
     bool eof;
@@ -39,10 +41,10 @@ void lines_close(struct lines *l);
 
 /* ---- writing ---- */
 
-/* path is replaced as a whole: write to path.tmp-<pid>, fsync, rename, fsync the folder. On any failure the old file stands, only a
- * failure to fsync the folder comes after the new one is in place. A symbolic link is kept and its target replaced; permissions of
- * the old file are kept; what is not a regular file (a device, a pipe, a folder) is ERR_INVALID. After a failed file_put the
- * commit fails, so that a caller may look at the commit alone. */
+/* path is replaced as a whole: write to path.tmp-<pid>, fsync, rename, fsync the folder. On any failure the old file stands,
+ * only a failure to fsync the folder comes after the new one is in place. A symbolic link is kept and its target replaced;
+ * permissions of the old file are kept; what is not a regular file (a device, a pipe, a folder) is ERR_INVALID. After a failed
+ * file_put the commit fails, so that a caller may look at the commit alone. */
 struct file_write {
     int fd;
     char *path, *tmp;

@@ -1,6 +1,6 @@
-/* A log of lines that survives being killed: a line counts once its LF is in the file, what follows the last LF is a line that was
- * being written and is cut off on opening. The lock (flock) belongs to the open file, so it also holds between two handles of
- * one process, and goes away with the process. */
+/* A log of lines that survives being killed: a line counts once its LF is in the file, what follows the last LF is a line that
+ * was being written and is cut off on opening. The lock (flock) belongs to the open file, so it also holds between two handles
+ * of one process, and goes away with the process. */
 #include "core/file.h"
 #include "core/file_system.h"
 #include "core/log.h"
@@ -97,7 +97,7 @@ int append_open(struct append *f, const struct allocator *a, const char *path, s
     return ERR_NONE;
 }
 
-/* Takes back the `part` bytes of a line that did not fit. If even that fails the log is closed: a further line would be glued on. */
+/* Takes back the `part` bytes of a line that did not fit. If that fails, too, the log is closed: a further line would be glued on. */
 static void take_back(struct append *f, size_t part) {
     struct stat st;
     if (part == 0)

@@ -15,11 +15,13 @@ struct json; /* a value; really a cJSON */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_TEXT, JSON_ARRAY, JSON_OBJECT };
 
-/* Parses exactly one value with optional blanks around it; *out is the caller's (json_free), NULL on failure. What is wrong in the
- * bytes is ERR_FORMAT with "byte N: expected ..., found ..."; a byte order mark is refused, half of a surrogate pair and numbers beyond
- * double precision, too. ERR_UNSUPPORTED beyond 2 GiB, ERR_NOMEM. Memory is cJSON's (malloc, or the host's cJSON hooks). */
+/* Parses exactly one value with optional blanks around it; *out is the caller's (json_free), NULL on failure. What is wrong in
+ * the bytes is ERR_FORMAT with "byte N: expected ..., found ..."; a byte order mark is refused, half of a surrogate pair and
+ * numbers beyond double precision, too. ERR_UNSUPPORTED beyond 2 GiB, ERR_NOMEM. Memory is cJSON's (malloc, or the host's cJSON
+ * hooks). */
 int json_parse(const char *p, size_t n, struct json **out, struct err *e);
-int json_read_file(const char *path, size_t max, const struct allocator *a, struct json **out, struct err *e); /* error names the path */
+/* Error names the path. */
+int json_read_file(const char *path, size_t max, const struct allocator *a, struct json **out, struct err *e);
 void json_free(struct json *doc);
 
 enum json_type json_type(const struct json *v);
@@ -47,8 +49,8 @@ int json_opt_number(const struct json *obj, const char *key, double min, double 
 int json_opt_bool(const struct json *obj, const char *key, bool *out, struct err *e);
 
 /* Writer: appends to a str, puts commas itself, escapes only what must be; bytes that are not UTF-8 are the caller's mistake and
- * become U+FFFD. Indented by `indent` blanks a level, or all on one line if 0. Failures show in str_status, deeper nesting than 64 and
- * an end without a beginning, too. */
+ * become U+FFFD. Indented by `indent` blanks a level, or all on one line if 0. Failures show in str_status, deeper nesting than
+ * 64 and an end without a beginning, too. */
 struct json_out {
     struct str *s;
     unsigned indent, depth;
@@ -64,7 +66,8 @@ void json_put_key(struct json_out *o, const char *key);
 void json_put_text(struct json_out *o, struct text t);
 void json_put_z(struct json_out *o, const char *cstr); /* NULL writes null */
 void json_put_int(struct json_out *o, int64_t v);
-void json_put_double(struct json_out *o, double v);  /* shortest form that reads back the same bits; NaN and infinity become null */
+/* Shortest form that reads back the same bits; NaN and infinity become null. */
+void json_put_double(struct json_out *o, double v);
 void json_put_float(struct json_out *o, float v);    /* the same for single precision */
 void json_put_bool(struct json_out *o, bool v);
 void json_put_null(struct json_out *o);

@@ -1,4 +1,5 @@
-/* Members of an object that must have a type and a range. One sentence for every mistake: the key, what was expected, what is there. */
+/* Members of an object that must have a type and a range. One sentence for every mistake: the key, what was expected, what is
+ * there. */
 #include "core/json_inner.h"
 
 #include <inttypes.h>

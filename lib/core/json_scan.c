@@ -1,6 +1,7 @@
-/* A strict reader of the grammar of RFC 8259 that builds nothing. It finds what cJSON lets pass (invalid UTF-8, raw control bytes,
- * numbers such as 01 or 1e999, nesting beyond 64) with the byte where it is, and rewrites the few things cJSON cannot carry:
- * \u0000 becomes the bytes C0 80, and numbers longer than cJSON's buffer are shortened to 17 digits. One pass, no recursion. */
+/* A strict reader of the grammar of RFC 8259 that builds nothing. It finds what cJSON lets pass (invalid UTF-8, raw control
+ * bytes, numbers such as 01 or 1e999, nesting beyond 64) with the byte where it is, and rewrites the few things cJSON cannot
+ * carry: \u0000 becomes the bytes C0 80, and numbers longer than cJSON's buffer are shortened to 17 digits. One pass, no
+ * recursion. */
 #include "core/json_inner.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Philox4x32-10: ten rounds of multiply and exchange over a 128-bit counter (index, stream) under a 64-bit key (seed).
- * Constants from the paper (SC 2011, section 3.3 and table 2); checked against the known answers of the Random123 distribution. */
+/* Philox4x32-10: ten rounds of multiply and exchange over a 128-bit counter (index, stream) under a 64-bit key (seed). Constants
+ * from the paper (SC 2011); checked against the known answers of its authors' Random123 distribution. */
 #include "core/rng.h"
 
 #include <math.h>
@@ -34,8 +34,8 @@ uint64_t rng_u64(struct rng *r) {
     return (uint64_t)w[1] << 32 | w[0];
 }
 
-/* Lemire, "Fast random integer generation in an interval", TOMACS 2019, algorithm 5: the high half of a product, rejecting the few
- * low halves that would favour some values. */
+/* Lemire, "Fast random integer generation in an interval", TOMACS 2019, algorithm 5: the high half of a product, rejecting the
+ * few low halves that would favour some values. */
 uint64_t rng_below(struct rng *r, uint64_t n) {
     u128 m = (u128)rng_u64(r) * n;
     if ((uint64_t)m < n) {
@@ -50,7 +50,7 @@ double rng_uniform(struct rng *r) {
     return (double)(rng_u64(r) >> 11) * 0x1p-53;
 }
 
-/* Both uniform numbers come from one block, so that every draw moves the index by one. The first lies in (0, 1]: log is finite. */
+/* Both uniform numbers come from one block, so that every draw moves the index by one. The first is in (0, 1]: log is finite. */
 double rng_normal(struct rng *r) {
     uint32_t w[4];
     philox(w, r->seed, r->stream, r->index++);

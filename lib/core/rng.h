@@ -1,5 +1,5 @@
-/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
- * A draw is a pure function of (seed, stream, index), so a generator can be saved as three integers, split without
+/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011). A draw is a pure function of (seed, stream, index), so a generator can be saved as three integers, split without
  * coordination, and skipped ahead for free; results do not depend on the number of threads. */
 #ifndef CORE_RNG_H
 #define CORE_RNG_H

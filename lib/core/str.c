@@ -1,5 +1,6 @@
 /* Views and growing buffers. A buffer always has one byte more than it uses, so the terminator can be put there at any time,
- * also after a caller has written into reserved room. UTF-8 is checked by the table of well-formed sequences, Unicode 15, table 3-7. */
+ * also after a caller has written into reserved room. UTF-8 is checked by the table of well-formed sequences, Unicode 15, table
+ * 3-7. */
 #include "core/str.h"
 
 #include <stdio.h>

@@ -53,8 +53,9 @@ START_TEST(every_task_runs_exactly_once) {
 }
 END_TEST
 
-/* Jobs of different sizes and functions directly after one another: a thread that is still looking for work in one job must not run
- * a task of it with the function or the number of tasks of the next. Two threads, so that both spin where there are two cores. */
+/* Jobs of different sizes and functions directly after one another: a thread that is still looking for work in one job must not
+ * run a task of it with the function or the number of tasks of the next. Two threads, so that both spin where there are two
+ * cores. */
 struct own {
     size_t n;
     atomic_size_t wrong, sum[8];
