@@ -97,7 +97,7 @@ int append_open(struct append *f, const struct allocator *a, const char *path, s
     return ERR_NONE;
 }
 
-/* Takes back the `part` bytes of a line that did not fit. If that fails, too, the log is closed: a further line would be glued on. */
+/* Takes back `part` bytes of a line that did not fit. If that fails, too, the log is closed: the next line would be glued on. */
 static void take_back(struct append *f, size_t part) {
     struct stat st;
     if (part == 0)

@@ -58,8 +58,7 @@ START_TEST(below_is_even_and_in_range) {
         ck_assert(counts[i] > 10000 - 574 && counts[i] < 10000 + 574);
     for (int i = 0; i < 100; i++)
         ck_assert_uint_eq(rng_below(&r, 1), 0);
-    /* Where a plain product or remainder would be biased most: n = 3/4 of 2^64, the lower third would come up half of the time.
-     * */
+    /* Where a plain product or remainder would be biased most: n = 3/4 of 2^64, the lower third would have half. */
     size_t low = 0;
     for (size_t i = 0; i < 30000; i++)
         low += rng_below(&r, UINT64_C(3) << 62) < UINT64_C(1) << 62;
