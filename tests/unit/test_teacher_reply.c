@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "teacher/body.h"
 #include "util.h"
 
 #include <math.h>
@@ -306,6 +307,30 @@ START_TEST(memory_that_runs_out_anywhere_is_reported_and_returned) {
 }
 END_TEST
 
+/* "haha" continues a prompt that ends in "ha", and an end mark follows: only the offsets tell which two of the three tokens are the completion. */
+START_TEST(a_known_prompt_decides_which_tokens_are_echo) {
+    static const char body[] = "{\"choices\":[{\"text\":\"haha\",\"finish_reason\":\"stop\",\"logprobs\":{\"tokens\":[\"ha\","
+                               "\"ha\",\"ha\",\"<|endoftext|>\"],"
+                               "\"token_logprobs\":[0,-1,-2,-3],\"text_offset\":[3,5,7,9]}}]}";
+    rsd_ctx *ctx = open_ctx();
+    struct json *doc = NULL;
+    const struct json *choice;
+    rsd_reply *r = NULL;
+    double x;
+    ck_assert_int_eq(json_parse(body, strlen(body), &doc, NULL), 0);
+    ck_assert_int_eq(body_choices(doc, &choice, NULL), 0);
+    ck_assert_int_eq(body_reply(ctx, doc, choice, 0, 5, &r, NULL), 0);
+    ck_assert_uint_eq(rsd_reply_tokens(r), 2);
+    rsd_reply_token(r, 0, NULL, NULL, &x);
+    ck_assert(x == -1);
+    rsd_reply_token(r, 1, NULL, NULL, &x);
+    ck_assert(x == -2);
+    rsd_reply_close(r);
+    json_free(doc);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(a_row_whose_lists_differ_in_length_is_refused) {
     static const char *const bad[] = {
         "{\"id\":\"a\",\"sample\":0,\"question\":\"q\",\"text\":\"x\",\"tokens\":[\"x\"],\"logprobs\":[],\"top\":[[]]}",
@@ -337,6 +362,7 @@ Suite *teacher_reply_suite(void) {
     tcase_add_test(t, every_truncation_is_an_error_and_the_whole_is_a_row);
     tcase_add_test(t, every_flipped_byte_is_survived);
     tcase_add_test(t, memory_that_runs_out_anywhere_is_reported_and_returned);
+    tcase_add_test(t, a_known_prompt_decides_which_tokens_are_echo);
     tcase_add_loop_test(t, a_row_whose_lists_differ_in_length_is_refused, 0, 8);
     suite_add_tcase(s, t);
     return s;
