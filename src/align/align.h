@@ -1,0 +1,86 @@
+/* The inside of an aligner: one reply laid out as steps over its text, the student's pieces over the same text, and the result that both methods fill. */
+#ifndef ALIGN_ALIGN_H
+#define ALIGN_ALIGN_H
+
+#include "align/pieces.h"
+#include "base/ctx.h"
+#include "reasondistill/aligner.h"
+
+/* A token that the teacher may have written, with its probability. */
+struct choice {
+    struct text bytes;
+    double prob;
+};
+
+/* One step of the teacher: it wrote `token`, bytes begin .. end of the reply's text, and had tops[first .. first+n) to choose from (the token may be among them). */
+struct step {
+    struct choice token;
+    size_t begin, end;
+    size_t first, n;
+};
+
+/* Piece j of the student: bytes begin .. end of the reply's text. Regions lie end to end: what no piece covers belongs to the next one. */
+struct region {
+    size_t begin, end;
+};
+
+struct path_step {
+    uint32_t token, piece;
+};
+
+struct rsd_aligner {
+    rsd_ctx *ctx;
+    rsd_tokenizer *tok;
+    int32_t method;
+    bool cut;
+    bool words; /* no piece goes across a blank, so words are cut independently of each other */
+    struct pieces cache;
+
+    /* the reply at hand */
+    struct text reply, id;
+    struct step *steps;
+    struct choice *tops;
+    size_t n_steps, n_tops, max_tops, first, n; /* steps first .. first + n were aligned */
+    size_t text_begin, text_end;                /* the student text in the reply (span) */
+    struct str text;                            /* the student text */
+    int32_t *ids;
+    struct region *regions;
+    struct str surfaces; /* texts of the pieces, one after another */
+    size_t *surface_at;  /* [S+1] */
+    size_t s;
+
+    /* the result */
+    bool done;
+    uint32_t *map_offsets, *map, *row_offsets;
+    int32_t *row_ids;
+    float *row_probs, *placed, *given;
+    uint8_t *kinds;
+    size_t n_map, n_rows;
+    struct path_step *path; /* dtw */
+    size_t n_path;
+    uint64_t cost;
+    rsd_alignment out;
+
+    struct {
+        size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds, path;
+    } cap;
+    struct span_work *span;
+    struct dtw_work *dtw;
+    struct str json;
+};
+
+/* Each fills map, rows, kinds, placed and given from steps and pieces. ERR_NOMEM. */
+int align_span(rsd_aligner *a, struct err *e);
+int align_dtw(rsd_aligner *a, struct err *e);
+void span_work_free(rsd_aligner *a);
+void dtw_work_free(rsd_aligner *a);
+
+/* Appends to map, and to the rows. */
+int align_add_map(rsd_aligner *a, size_t token, struct err *e);
+int align_add_row(rsd_aligner *a, int32_t id, double prob, struct err *e);
+struct text align_surface(const rsd_aligner *a, size_t piece);
+
+/* The error of a public call that failed inside this room, carried on. */
+int align_carry(rsd_ctx *ctx, int code, struct err *e);
+
+#endif

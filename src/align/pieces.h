@@ -1,0 +1,33 @@
+/* Pieces of short texts, remembered: alternatives repeat, so nearly all of them are looked up instead of tokenised. */
+#ifndef ALIGN_PIECES_H
+#define ALIGN_PIECES_H
+
+#include "core/map.h"
+#include "reasondistill/tokenizer.h"
+
+struct pieces_entry {
+    size_t at, n;
+};
+
+struct pieces {
+    rsd_ctx *ctx;
+    rsd_tokenizer *tok;
+    const struct allocator *a;
+    struct map index;
+    struct pieces_entry *entries;
+    size_t n_entries, cap_entries;
+    int32_t *ids; /* of all entries */
+    size_t n_ids, cap_ids;
+};
+
+void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok);
+void pieces_free(struct pieces *p);
+/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_trim; ids may move. Uses the tokenizer. */
+int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);
+/* Forgets everything once it has grown large. */
+void pieces_trim(struct pieces *p);
+
+/* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every text. */
+bool pieces_are_words(const rsd_tokenizer *tok);
+
+#endif
