@@ -49,6 +49,7 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     pieces_init(&a->cache, ctx, tok);
     str_init(&a->text, &ctx->alloc);
     str_init(&a->surfaces, &ctx->alloc);
+    str_init(&a->id, &ctx->alloc);
     str_init(&a->json, &ctx->alloc);
     *out = a;
     return RSD_OK;
@@ -63,6 +64,7 @@ void rsd_aligner_close(rsd_aligner *a) {
     pieces_free(&a->cache);
     str_free(&a->text);
     str_free(&a->surfaces);
+    str_free(&a->id);
     str_free(&a->json);
     void *const blocks[] = {a->steps, a->tops,        a->ids,     a->regions,   a->surface_at, a->map_offsets, a->map,
                             a->path,  a->row_offsets, a->row_ids, a->row_probs, a->placed,     a->given,       a->kinds};
@@ -273,10 +275,14 @@ static int lay_out_dtw(rsd_aligner *a, struct err *e) {
 static int align(rsd_aligner *a, const rsd_reply *r, struct err *e) {
     int code;
     a->reply.p = rsd_reply_text(r, &a->reply.n);
-    a->id.p = rsd_reply_id(r, &a->id.n);
+    size_t id_len;
+    const char *id = rsd_reply_id(r, &id_len);
+    str_clear(&a->id);
+    str_add(&a->id, id, id_len);
+    a->sample = rsd_reply_sample(r);
     pieces_trim(&a->cache);
     str_clear(&a->text);
-    if ((code = read_steps(a, r, e)))
+    if ((code = str_status(&a->id, e)) || (code = read_steps(a, r, e)))
         return code;
     choose_text(a);
     if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = room_for_result(a, e)))
@@ -295,7 +301,7 @@ int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignmen
     struct err e = {0};
     int code = align(a, reply, &e);
     if (code) {
-        err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), a->id.p);
+        err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), str_z(&a->id));
         return ctx_return(a->ctx, code, &e);
     }
     a->out = (rsd_alignment){sizeof a->out,  str_z(&a->text), a->text.n,   a->first,     a->n,      a->s,     a->ids, a->map_offsets,

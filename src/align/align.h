@@ -37,7 +37,9 @@ struct rsd_aligner {
     struct pieces cache;
 
     /* the reply at hand */
-    struct text reply, id;
+    struct text reply;
+    struct str id;
+    int64_t sample;
     struct step *steps;
     struct choice *tops;
     size_t n_steps, n_tops, max_tops, first, n; /* steps first .. first + n were aligned */
