@@ -8,7 +8,8 @@
 #include <string.h>
 
 OPTIONS_NO_TAIL(rsd_aligner_options, cut_after_answer);
-static const rsd_aligner_options defaults = {.size = sizeof(rsd_aligner_options), .method = RSD_ALIGN_SPAN, .cut_after_answer = 1};
+static const rsd_aligner_options defaults = {
+    .size = sizeof(rsd_aligner_options), .method = RSD_ALIGN_SPAN, .cut_after_answer = 1};
 
 /* A token that was sampled has some probability, whatever was left of it in print. */
 static const double LEAST = 1e-12;
@@ -37,7 +38,8 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     if (options_read(&o, sizeof o, &defaults, options, "rsd_aligner_options", &e))
         return ctx_return(ctx, e.code, &e);
     if (o.method != RSD_ALIGN_SPAN && o.method != RSD_ALIGN_DTW)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: method %d is neither RSD_ALIGN_SPAN nor RSD_ALIGN_DTW", (int)o.method);
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: method %d is neither RSD_ALIGN_SPAN nor RSD_ALIGN_DTW",
+                        (int)o.method);
     rsd_aligner *a = mem_zero(&ctx->alloc, 1, sizeof *a, &e);
     if (!a)
         return ctx_return(ctx, e.code, &e);
@@ -304,8 +306,9 @@ int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignmen
         err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), str_z(&a->id));
         return ctx_return(a->ctx, code, &e);
     }
-    a->out = (rsd_alignment){sizeof a->out,  str_z(&a->text), a->text.n,   a->first,     a->n,      a->s,     a->ids, a->map_offsets,
-                             a->map,         a->row_offsets,  a->row_ids,  a->row_probs, a->placed, a->given, a->kinds};
+    a->out =
+        (rsd_alignment){sizeof a->out, str_z(&a->text), a->text.n,  a->first,     a->n,      a->s,     a->ids,  a->map_offsets,
+                        a->map,        a->row_offsets,  a->row_ids, a->row_probs, a->placed, a->given, a->kinds};
     a->done = true;
     *out = &a->out;
     return RSD_OK;

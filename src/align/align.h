@@ -64,7 +64,8 @@ struct rsd_aligner {
     rsd_alignment out;
 
     struct {
-        size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds, path;
+        size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds,
+            path;
     } cap;
     struct span_work *span;
     struct dtw_work *dtw;

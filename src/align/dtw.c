@@ -66,7 +66,8 @@ static int letter(struct dtw_work *w, int32_t point, bool add, uint32_t *out, st
 }
 
 /* Appends the letters of t but those equal to `without` to v[*n ..). */
-static int read_letters(rsd_aligner *a, struct text t, int32_t without, bool add, uint32_t **v, size_t *cap, size_t *n, struct err *e) {
+static int read_letters(rsd_aligner *a, struct text t, int32_t without, bool add, uint32_t **v, size_t *cap, size_t *n,
+                        struct err *e) {
     int code = mem_reserve(&a->ctx->alloc, v, cap, *n + t.n, sizeof **v, e);
     for (size_t i = 0; i < t.n && !code;) {
         int32_t point = 0xFFFD;

@@ -16,8 +16,10 @@
 #include <string.h>
 
 enum {
-    REACH = 192, /* bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves */
-    FORGET = 32  /* branches of less than e^-FORGET of the mass are dropped into the tail: they are below what single precision adds up */
+    REACH =
+        192, /* bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves */
+    FORGET =
+        32 /* branches of less than e^-FORGET of the mass are dropped into the tail: they are below what single precision adds up */
 };
 
 /* A branch: mass, and the pieces it has from the position at hand on: first `same` pieces of the reply, then cache ids at .. at+n. */
@@ -39,8 +41,8 @@ struct span_work {
     size_t *word; /* [S+1] first piece of the word that piece j is in; [j+1] != [j] at word starts */
     size_t cap_word;
     struct str text;
-    double path;   /* mass of the path so far */
-    size_t next;   /* step to be expanded next */
+    double path; /* mass of the path so far */
+    size_t next; /* step to be expanded next */
     double placed, given;
 };
 
@@ -68,7 +70,8 @@ static bool starts_piece(struct text t) {
 
 /* How a chat or text model spells that its answer ends here. */
 static bool is_end_mark(struct text t) {
-    static const char *const marks[] = {"<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "</s>", "<eos>"};
+    static const char *const marks[] = {"<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>",
+                                        "<|end|>",       "</s>",       "<eos>"};
     if (t.n < 4 || t.p[0] != '<')
         return false;
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
@@ -106,7 +109,8 @@ static size_t word_end(const struct span_work *w, size_t j, size_t s) {
 }
 
 /* The branch that leaves the path at byte `from` with `choice`, as pieces from position j on. [first, last) is the word of piece j. */
-static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t from, struct text bytes, double mass, struct err *e) {
+static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t from, struct text bytes, double mass,
+                         struct err *e) {
     struct span_work *w = a->span;
     struct branch b = {.mass = mass, .from = from, .known = true};
     size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
@@ -164,7 +168,8 @@ static int expand(rsd_aligner *a, size_t i, size_t j, size_t first, size_t last,
     double scale = told > 1 ? w->path / told : w->path; /* printed probabilities may add up to a little more than one */
     for (size_t k = 0; k < s->n; k++) {
         const struct choice *c = &a->tops[s->first + k];
-        int code = text_eq(c->bytes, s->token.bytes) ? 0 : expand_choice(a, j, first, last, s->begin, c->bytes, scale * c->prob, e);
+        int code =
+            text_eq(c->bytes, s->token.bytes) ? 0 : expand_choice(a, j, first, last, s->begin, c->bytes, scale * c->prob, e);
         if (code)
             return code;
     }
@@ -335,7 +340,8 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     else if (!ends)
         a->kinds[j] = RSD_KIND_SPLIT;
     else
-        a->kinds[j] = s->begin == r.begin && s->end == r.end && same_text(s->token.bytes, align_surface(a, j)) ? RSD_KIND_EXACT : RSD_KIND_BLANK;
+        a->kinds[j] = s->begin == r.begin && s->end == r.end && same_text(s->token.bytes, align_surface(a, j)) ? RSD_KIND_EXACT
+                                                                                                               : RSD_KIND_BLANK;
     return code;
 }
 

@@ -1,0 +1,292 @@
+/* Reading aligned shards. Everything is checked when the file is opened: afterwards a reply is found and widened without a test. */
+#include "align/shard_file.h"
+
+#include "core/json.h"
+#include "text/normalize.h"
+
+#include <string.h>
+
+const char *const shard_column_names[SHARD_COLUMNS] = {"replies", "ids",     "tokens",    "kinds",  "counts",
+                                                       "placed",  "row_ids", "row_probs", "unknown"};
+
+struct block {
+    size_t first, n; /* replies */
+    const struct shard_record *records;
+    const char *ids, *unknown;
+    const void *tokens, *row_ids;
+    const uint8_t *kinds, *counts;
+    const uint16_t *placed, *row_probs;
+    size_t n_ids, n_positions, n_entries, n_unknown;
+};
+
+struct shard {
+    const struct allocator *a;
+    struct section_in file;
+    struct shard_about about;
+    struct block *blocks;
+    size_t n_blocks, cap_blocks, n;
+    size_t width; /* bytes of an id */
+};
+
+static int32_t id_at(const void *ids, size_t i, size_t width) {
+    if (width == 2)
+        return ((const uint16_t *)ids)[i];
+    return ((const int32_t *)ids)[i];
+}
+
+/* ---- opening ---- */
+
+static int read_meta(struct shard *s, uint64_t *blocks, struct err *e) {
+    const void *p;
+    size_t n;
+    struct json *doc = NULL;
+    struct text tokenizer, method;
+    const struct json *report, *kinds;
+    int64_t v[3];
+    rsd_align_report *r = &s->about.report;
+    int code = section_find(&s->file, "meta", 0, 1, &p, &n, e);
+    code = code ? code : json_parse(p, n, &doc, e);
+    if (code || (code = json_need_text(doc, "tokenizer", &tokenizer, e)) || (code = json_need_text(doc, "method", &method, e)) ||
+        (code = json_need_int(doc, "vocab", 1, INT32_MAX, &v[0], e)) ||
+        (code = json_need_int(doc, "top_k", 0, SHARD_ROW_MAX, &v[1], e)) ||
+        (code = json_need_int(doc, "blocks", 0, INT32_MAX, &v[2], e)) ||
+        (code = json_need_type(doc, "report", JSON_OBJECT, &report, e)))
+        goto done;
+    if (tokenizer.n >= sizeof s->about.tokenizer) {
+        code = err_set(e, ERR_FORMAT, "\"tokenizer\" is no hash");
+        goto done;
+    }
+    memcpy(s->about.tokenizer, tokenizer.p, tokenizer.n);
+    s->about.vocab = (int32_t)v[0];
+    s->about.top_k = (int32_t)v[1];
+    s->about.method = text_is(method, "dtw") ? RSD_ALIGN_DTW : RSD_ALIGN_SPAN;
+    *blocks = (uint64_t)v[2];
+    r->size = sizeof *r;
+    if ((code = json_need_int(report, "replies", 0, INT64_MAX, &v[0], e)) ||
+        (code = json_need_int(report, "skipped", 0, INT64_MAX, &v[1], e)) ||
+        (code = json_need_int(report, "positions", 0, INT64_MAX, &v[2], e)) ||
+        (code = json_need_type(report, "kinds", JSON_ARRAY, &kinds, e)) ||
+        (code = json_need_number(report, "placed", 0, 1e300, &r->placed, e)) ||
+        (code = json_need_number(report, "given", 0, 1e300, &r->given, e)))
+        goto done;
+    r->replies = (uint64_t)v[0];
+    r->skipped = (uint64_t)v[1];
+    r->positions = (uint64_t)v[2];
+    size_t k = 0;
+    for (const struct json *i = json_first(kinds); i && k < sizeof r->kinds / sizeof *r->kinds; i = json_next(i), k++)
+        r->kinds[k] = json_number(i) >= 0 && json_number(i) < 1e15 ? (uint64_t)json_number(i) : 0;
+done:
+    if (code)
+        err_within(e, "section meta");
+    json_free(doc);
+    return code;
+}
+
+static int find_columns(struct shard *s, struct block *b, uint64_t number, struct err *e) {
+    const void *p[SHARD_COLUMNS];
+    size_t n[SHARD_COLUMNS], size[SHARD_COLUMNS] = {sizeof(struct shard_record), 1, s->width, 1, 1, 2, s->width, 2, 1};
+    for (size_t i = 0; i < SHARD_COLUMNS; i++) {
+        int code = section_find(&s->file, shard_column_names[i], number, size[i], &p[i], &n[i], e);
+        if (code)
+            return code;
+    }
+    if (n[SHARD_KINDS] != n[SHARD_TOKENS] || n[SHARD_COUNTS] != n[SHARD_TOKENS] || n[SHARD_PLACED] != n[SHARD_TOKENS] ||
+        n[SHARD_ROW_IDS] != n[SHARD_ROW_PROBS])
+        return err_set(e, ERR_FORMAT, "block %llu: its sections do not have the same number of positions",
+                       (unsigned long long)number);
+    *b = (struct block){s->n,
+                        n[SHARD_RECORDS],
+                        p[SHARD_RECORDS],
+                        p[SHARD_IDS],
+                        p[SHARD_UNKNOWN],
+                        p[SHARD_TOKENS],
+                        p[SHARD_ROW_IDS],
+                        p[SHARD_KINDS],
+                        p[SHARD_COUNTS],
+                        p[SHARD_PLACED],
+                        p[SHARD_ROW_PROBS],
+                        n[SHARD_IDS],
+                        n[SHARD_TOKENS],
+                        n[SHARD_ROW_IDS],
+                        n[SHARD_UNKNOWN]};
+    return 0;
+}
+
+static int check_block(const struct shard *s, const struct block *b, size_t number, struct err *e) {
+    size_t position = 0, entry = 0, unknown = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        const struct shard_record *r = &b->records[i];
+        size_t entries = 0;
+        if (r->position != position || r->entry != entry || !r->n || r->n > b->n_positions - position ||
+            r->n_entries > b->n_entries - entry || r->id_at > b->n_ids || r->id_len > b->n_ids - r->id_at || r->correct < -1 ||
+            r->correct > 1 || r->unknown_at < unknown || r->unknown_at > b->n_unknown)
+            return err_set(e, ERR_FORMAT, "section replies of block %zu: record %zu is not possible", number, i);
+        for (size_t t = position; t < position + r->n; t++) {
+            if (!b->counts[t] || id_at(b->tokens, t, s->width) < 0 || id_at(b->tokens, t, s->width) >= s->about.vocab)
+                return err_set(e, ERR_FORMAT, "block %zu: position %zu has no row or no piece of the vocabulary", number, t);
+            entries += b->counts[t];
+        }
+        if (entries != r->n_entries)
+            return err_set(e, ERR_FORMAT, "section counts of block %zu: record %zu has %zu entries, expected %u", number, i,
+                           entries, (unsigned)r->n_entries);
+        position += r->n;
+        entry += r->n_entries;
+        unknown = r->unknown_at;
+    }
+    if (position != b->n_positions || entry != b->n_entries)
+        return err_set(e, ERR_FORMAT, "section replies of block %zu: %zu positions, expected %zu", number, position,
+                       b->n_positions);
+    for (size_t i = 0; i < b->n_entries; i++)
+        if (id_at(b->row_ids, i, s->width) < 0 || id_at(b->row_ids, i, s->width) >= s->about.vocab)
+            return err_set(e, ERR_FORMAT, "section row_ids of block %zu: entry %zu is no piece of the vocabulary", number, i);
+    return 0;
+}
+
+int shard_open(struct shard **out, const struct allocator *a, const char *path, struct err *e) {
+    uint64_t blocks = 0;
+    *out = NULL;
+    struct shard *s = mem_zero(a, 1, sizeof *s, e);
+    if (!s)
+        return ERR_NOMEM;
+    s->a = a;
+    int code = section_open(&s->file, path, SECTION_ALIGNED, e); /* names the path */
+    if (code) {
+        shard_close(s);
+        return code;
+    }
+    code = read_meta(s, &blocks, e);
+    s->width = shard_id_width(s->about.vocab);
+    for (uint64_t k = 0; k < blocks && !code; k++) {
+        code = mem_reserve(a, &s->blocks, &s->cap_blocks, s->n_blocks + 1, sizeof *s->blocks, e);
+        code = code ? code : find_columns(s, &s->blocks[s->n_blocks], k, e);
+        code = code ? code : check_block(s, &s->blocks[s->n_blocks], (size_t)k, e);
+        if (!code)
+            s->n += s->blocks[s->n_blocks++].n;
+    }
+    if (code) {
+        err_within(e, "%s", path);
+        shard_close(s);
+        return code;
+    }
+    *out = s;
+    return 0;
+}
+
+void shard_close(struct shard *s) {
+    if (!s)
+        return;
+    section_close(&s->file);
+    mem_free(s->a, s->blocks);
+    mem_free(s->a, s);
+}
+
+const struct shard_about *shard_about(const struct shard *s) {
+    return &s->about;
+}
+
+size_t shard_replies(const struct shard *s) {
+    return s->n;
+}
+
+/* ---- replies ---- */
+
+static const struct block *block_of(const struct shard *s, size_t i) {
+    size_t low = 0, high = s->n_blocks;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (s->blocks[mid].first <= i)
+            low = mid;
+        else
+            high = mid;
+    }
+    return &s->blocks[low];
+}
+
+static const struct shard_record *peek(const struct shard *s, const struct block *b, size_t i, struct shard_reply *out) {
+    const struct shard_record *r = &b->records[i - b->first];
+    size_t unknown_end = i - b->first + 1 < b->n ? r[1].unknown_at : b->n_unknown;
+    (void)s;
+    *out = (struct shard_reply){.id = {b->ids + r->id_at, r->id_len},
+                                .unknown = {b->unknown + r->unknown_at, unknown_end - r->unknown_at},
+                                .sample = r->sample,
+                                .correct = r->correct,
+                                .n = r->n,
+                                .kinds = b->kinds + r->position};
+    return r;
+}
+
+void shard_peek(const struct shard *s, size_t i, struct shard_reply *out) {
+    peek(s, block_of(s, i), i, out);
+}
+
+void shard_buffer_free(struct shard_buffer *b) {
+    void *const blocks[] = {b->tokens, b->row_ids, b->row_offsets, b->row_probs, b->placed};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        mem_free(b->a, blocks[i]);
+    *b = (struct shard_buffer){.a = b->a};
+}
+
+static int room(struct shard_buffer *b, size_t n, size_t entries, struct err *e) {
+    int code = mem_reserve(b->a, &b->tokens, &b->cap_tokens, n, sizeof *b->tokens, e);
+    code = code ? code : mem_reserve(b->a, &b->row_offsets, &b->cap_row_offsets, n + 1, sizeof *b->row_offsets, e);
+    code = code ? code : mem_reserve(b->a, &b->placed, &b->cap_placed, n, sizeof *b->placed, e);
+    code = code ? code : mem_reserve(b->a, &b->row_ids, &b->cap_row_ids, entries, sizeof *b->row_ids, e);
+    return code ? code : mem_reserve(b->a, &b->row_probs, &b->cap_row_probs, entries, sizeof *b->row_probs, e);
+}
+
+static void widen(int32_t *restrict out, const void *ids, size_t from, size_t n, size_t width) {
+    if (width == 2)
+        for (size_t i = 0; i < n; i++)
+            out[i] = ((const uint16_t *)ids)[from + i];
+    else
+        memcpy(out, (const int32_t *)ids + from, n * sizeof *out);
+}
+
+int shard_get(const struct shard *s, size_t i, struct shard_buffer *buf, struct shard_reply *out, struct err *e) {
+    const struct block *b = block_of(s, i);
+    const struct shard_record *r = peek(s, b, i, out);
+    int code = room(buf, r->n, r->n_entries, e);
+    if (code)
+        return code;
+    widen(buf->tokens, b->tokens, r->position, r->n, s->width);
+    widen(buf->row_ids, b->row_ids, r->entry, r->n_entries, s->width);
+    for (size_t k = 0; k < r->n_entries; k++)
+        buf->row_probs[k] = shard_prob(b->row_probs[r->entry + k]);
+    buf->row_offsets[0] = 0;
+    for (size_t t = 0; t < r->n; t++) {
+        buf->row_offsets[t + 1] = buf->row_offsets[t] + b->counts[r->position + t];
+        buf->placed[t] = shard_prob(b->placed[r->position + t]);
+    }
+    out->tokens = buf->tokens;
+    out->row_offsets = buf->row_offsets;
+    out->row_ids = buf->row_ids;
+    out->row_probs = buf->row_probs;
+    out->placed = buf->placed;
+    return 0;
+}
+
+int shard_text(const struct shard_reply *r, const rsd_tokenizer *tok, struct str *out, struct err *e) {
+    static const size_t blank = sizeof SPACE_SYMBOL - 1;
+    struct text unknown = r->unknown;
+    size_t start = out->n;
+    for (size_t t = 0; t + 1 < r->n; t++) {
+        struct text piece = {"", 0};
+        if (r->tokens[t] == rsd_tokenizer_unk(tok) && unknown.n && (unsigned char)unknown.p[0] < unknown.n) {
+            piece = (struct text){unknown.p + 1, (unsigned char)unknown.p[0]};
+            unknown.p += piece.n + 1;
+            unknown.n -= piece.n + 1;
+        } else if (rsd_tokenizer_piece(tok, r->tokens[t], &piece.p, &piece.n)) {
+            return err_set(e, ERR_MISMATCH, "position %zu: piece %ld is not in the vocabulary", t, (long)r->tokens[t]);
+        }
+        for (size_t i = 0; i < piece.n;) {
+            if (i + blank <= piece.n && !memcmp(piece.p + i, SPACE_SYMBOL, blank)) {
+                if (out->n > start)
+                    str_addc(out, r->kinds[t] & SHARD_NEWLINE && !i ? '\n' : ' ');
+                i += blank;
+            } else {
+                str_addc(out, piece.p[i++]);
+            }
+        }
+    }
+    return str_status(out, e);
+}
