@@ -86,7 +86,7 @@ static struct operation operation_draw(char op, struct random *r) {
         break;
     case '+':
     case '-':
-        o.a = random_between(r, 2, 20);
+        o.a = random_between(r, 2, 12);
         break;
     default:
         o.a = random_between(r, 2, 5);

@@ -1,11 +1,11 @@
 /* The teacher: a tree of replies whose every probability is known.
  *
  * A reply is a row of segments, each a line with one equation, then the line with the answer. At each segment the teacher chooses an order (only at
- * the first one), a wording, and a result, which is sometimes wrong; later lines go on from what was written. All these alternatives are spelled out as
- * tokens, one is drawn, and the probability of a next token is the sum over the alternatives that have begun with the same tokens. That is exact: a
- * line feed ends every line and stands nowhere else, so no alternative is the beginning of another, and two choices never give the same line.
+ * the first one), a wording, and a result, which is sometimes wrong; later lines go on from what was written. All these alternatives are spelled out
+ * as tokens, one is drawn, and the probability of a next token is the sum over the alternatives that have begun with the same tokens. That is exact:
+ * a line feed ends every line and stands nowhere else, so no alternative is the beginning of another, and two choices never give the same line.
  *
- * Tokens are cut as a byte-pair vocabulary would: a blank belongs to the word behind it, long words come in two parts, numbers above 49 digit by
+ * Tokens are cut as a byte-pair vocabulary would: a blank belongs to the word behind it, long words come in two parts, numbers above 79 digit by
  * digit, line feeds alone. The student's pieces are whole words and whole numbers. */
 #include "wordproblems.h"
 
@@ -69,7 +69,7 @@ static size_t token_length(const char *s, bool *begun) {
     if (is_digit(s[blank])) {
         while (is_digit(s[end]))
             end++;
-        return end - blank == 2 && s[blank] >= '5' ? blank + 1 : end;
+        return end - blank == 2 && s[blank] >= '8' ? blank + 1 : end;
     }
     return s[blank] == '\0' ? blank : blank + 1;
 }
