@@ -1,7 +1,7 @@
 /* The teacher: a tree of replies whose every probability is known.
  *
- * A reply is a row of segments, each a line with one equation, then the line with the answer. At each segment the teacher chooses an order (only at
- * the first one), a wording, and a result, which is sometimes wrong; later lines go on from what was written. All these alternatives are spelled out
+ * A reply is a row of segments, each a line with one equation, then the line with the answer. At each segment the teacher chooses an order (at the
+ * first segment where the orders differ), a wording, and a result, which is sometimes wrong; later lines go on from what was written. All these alternatives are spelled out
  * as tokens, one is drawn, and the probability of a next token is the sum over the alternatives that have begun with the same tokens. That is exact:
  * a line feed ends every line and stands nowhere else, so no alternative is the beginning of another, and two choices never give the same line.
  *
@@ -113,7 +113,7 @@ struct way {
     bool alive; /* has begun with the tokens drawn so far */
 };
 
-/* What has been written: the order (n_plans: not chosen yet), and the results of the equations so far, right or wrong. */
+/* What has been written: the order (n_plans: still open), and the results of the equations so far, right or wrong. */
 struct state {
     size_t plan, done;
     int results[MAX_STEPS];
@@ -136,21 +136,40 @@ static const char *const *wordings_of(char sign) {
     return wordings[i].phrase;
 }
 
-/* The ways to write equation s->done of one plan. */
-static size_t ways_of_plan(struct way *ways, const struct teacher *t, const struct problem *p, const struct state *s, size_t plan,
-                           double share) {
-    const struct plan *q = &p->plans[plan];
-    const struct step *step = &q->steps[s->done];
+static bool operand_eq(struct operand a, struct operand b) {
+    return a.from == b.from && a.number == b.number;
+}
+
+/* The order is open, and both orders go on with the same equation. */
+static bool is_shared(const struct problem *p, const struct state *s) {
+    const struct step *a = &p->plans[0].steps[s->done], *b = &p->plans[1].steps[s->done];
+    return s->plan == p->n_plans && p->n_plans == 2 && a->sign == b->sign && operand_eq(a->left, b->left) &&
+           operand_eq(a->right, b->right);
+}
+
+/* Can the problem be solved to the end from these results, in every order that `plan` leaves open? */
+static bool is_solvable(const struct problem *p, size_t plan, int *results, size_t known) {
+    bool fine = true;
+    for (size_t i = 0; i < p->n_plans; i++)
+        if (plan == i || plan == p->n_plans)
+            fine = fine && plan_solve(&p->plans[i], results, known);
+    return fine;
+}
+
+/* The ways to write equation s->done of plans[which]; they lead to `plan`, which may still be open. */
+static size_t ways_of_plan(struct way *ways, const struct teacher *t, const struct problem *p, const struct state *s,
+                           size_t which, size_t plan, double share) {
+    const struct step *step = &p->plans[which].steps[s->done];
     int results[MAX_STEPS];
     memcpy(results, s->results, sizeof results);
-    if (!plan_solve(q, results, s->done))
-        return 0;
+    if (!plan_solve(&p->plans[which], results, s->done))
+        abort(); /* no result is written that leaves the problem unsolvable */
     const int right = results[s->done];
     double possible = 0;
     bool allowed[SLIPS];
     for (size_t k = 0; k < SLIPS; k++) {
         results[s->done] = right + slips[k].by;
-        allowed[k] = results[s->done] >= 0 && results[s->done] <= MAX_NUMBER && plan_solve(q, results, s->done + 1);
+        allowed[k] = results[s->done] >= 0 && results[s->done] <= MAX_NUMBER && is_solvable(p, plan, results, s->done + 1);
         possible += allowed[k] ? slips[k].share : 0;
     }
     const double slip = possible > 0 ? t->slip : 0;
@@ -177,10 +196,12 @@ static size_t ways_make(struct way *ways, const struct teacher *t, const struct 
         way_spell(&ways[n], p, answer_phrase, 0, 0, s->results[s->done - 1]);
         ways[n++].probability = 1;
     } else if (s->plan < p->n_plans) {
-        n = ways_of_plan(ways, t, p, s, s->plan, 1);
+        n = ways_of_plan(ways, t, p, s, s->plan, s->plan, 1);
+    } else if (is_shared(p, s)) {
+        n = ways_of_plan(ways, t, p, s, 0, s->plan, 1);
     } else {
         for (size_t i = 0; i < p->n_plans; i++)
-            n += ways_of_plan(ways + n, t, p, s, i, p->n_plans == 1 ? 1 : order_share[i]);
+            n += ways_of_plan(ways + n, t, p, s, i, i, p->n_plans == 1 ? 1 : order_share[i]);
     }
     for (size_t i = 0; i < n; i++) {
         ways[i].n = cut(ways[i].line.text, ways[i].tokens, MAX_TOKENS);
