@@ -232,9 +232,20 @@ static void put_int(struct json_out *o, const char *key, size_t v) {
     json_put_int(o, (int64_t)v);
 }
 
-static void put_number(struct json_out *o, const char *key, double v) {
+/* A whole number gets a ".0": transformers 5 refuses an integer where it expects a float. */
+static void put_number(struct json_out *o, const char *key, double v, bool single) {
     json_put_key(o, key);
-    json_put_double(o, v);
+    size_t from = o->s->n;
+    if (single)
+        json_put_float(o, (float)v);
+    else
+        json_put_double(o, v);
+    if (o->s->failed)
+        return;
+    for (size_t i = from; i < o->s->n; i++)
+        if (strchr(".eE", o->s->p[i]))
+            return;
+    str_addz(o->s, ".0");
 }
 
 static void put_bool(struct json_out *o, const char *key, bool v) {
@@ -267,17 +278,18 @@ void t5_config_emit(const struct t5_config *c, enum dtype dtype, struct str *out
     put_int(&o, "num_heads", c->heads);
     put_int(&o, "relative_attention_num_buckets", c->buckets);
     put_int(&o, "relative_attention_max_distance", c->max_distance);
-    put_number(&o, "dropout_rate", c->dropout);
-    json_put_key(&o, "layer_norm_epsilon");
-    json_put_float(&o, c->eps);
-    put_number(&o, "initializer_factor", c->init_factor);
+    put_number(&o, "dropout_rate", c->dropout, false);
+    put_number(&o, "layer_norm_epsilon", (double)c->eps, true);
+    put_number(&o, "initializer_factor", c->init_factor, false);
     put_z(&o, "feed_forward_proj", c->gated ? "gated-gelu" : "relu");
     put_z(&o, "dense_act_fn", c->gated ? "gelu_new" : "relu");
     put_bool(&o, "is_gated_act", c->gated);
     put_int(&o, "pad_token_id", (size_t)c->pad_id);
     put_int(&o, "eos_token_id", (size_t)c->eos_id);
     put_int(&o, "decoder_start_token_id", (size_t)c->start_id);
-    put_bool(&o, "tie_word_embeddings", c->tied);
+    /* Readers that do not know the second key (transformers 4) scale whatever is tied: a tied head without scale is written as one of its own,
+     * with the embedding stored twice (save.c). */
+    put_bool(&o, "tie_word_embeddings", c->tied && c->scaled);
     put_bool(&o, "scale_decoder_outputs", c->scaled);
     put_z(&o, "torch_dtype", dtype == DTYPE_F32 ? "float32" : dtype == DTYPE_F16 ? "float16" : "bfloat16");
     struct str key;

@@ -21,7 +21,8 @@ static int write_weights(const struct t5_weights *w, const struct allocator *a, 
     char *path = NULL;
     int rc = 0;
     static const struct text metadata[] = {{"format", 6}, {"pt", 2}};
-    struct safetensors_item *items = mem_zero(a, w->n, sizeof *items, e);
+    size_t n = w->n;
+    struct safetensors_item *items = mem_zero(a, w->n + 1, sizeof *items, e);
     if (!items || file_join(a, &path, e, dir, "model.safetensors")) {
         rc = ERR_NOMEM;
         goto done;
@@ -33,7 +34,11 @@ static int write_weights(const struct t5_weights *w, const struct allocator *a, 
                                              .shape = w->info[i].shape,
                                              .data = w->params[i].w.data,
                                              .from = w->params[i].w.dtype};
-    rc = safetensors_write(a, path, items, w->n, metadata, 1, e);
+    if (w->config.tied && !w->config.scaled) {
+        items[n] = items[w->shared - w->params];
+        items[n++].name = "lm_head.weight";
+    }
+    rc = safetensors_write(a, path, items, n, metadata, 1, e);
 done:
     mem_free(a, path);
     mem_free(a, items);

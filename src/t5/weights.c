@@ -142,27 +142,22 @@ static int check_tensor(const struct loader *l, size_t i, const struct safetenso
     return 0;
 }
 
-/* lm_head.weight decides what the head is: stored, it is the head, whatever tie_word_embeddings says; a stored copy of the embedding is the tied head. */
+/* lm_head.weight decides what the head is: stored, it is the head, whatever tie_word_embeddings says; a stored copy of the embedding is the tied
+ * head. (transformers 5 writes tie_word_embeddings true always and decides in the same way.) */
 static int settle_head(struct loader *l, struct err *e) {
-    struct t5_weights *w = l->w;
+    struct t5_config *c = &l->w->config;
     size_t shard = 0;
     const struct safetensor *head = find(l, "lm_head.weight", &shard, e), *shared = NULL;
     for (size_t k = 0; k < 3 && !shared && !e->code; k++)
         shared = find(l, shared_names[k], &shard, e);
     if (e->code)
         return e->code;
-    if (!w->config.tied && !head) {
+    bool equal = head && shared && head->bytes == shared->bytes && memcmp(head->data, shared->data, head->bytes) == 0;
+    if (!head && !c->tied)
         log_write(&l->ctx->log, LOG_WARN,
                   "%s: lm_head.weight is not stored though tie_word_embeddings is false: the shared embedding is the head",
                   l->dir);
-        w->config.tied = true;
-    } else if (w->config.tied && head && shared &&
-               (head->bytes != shared->bytes || memcmp(head->data, shared->data, head->bytes) != 0)) {
-        log_write(&l->ctx->log, LOG_WARN,
-                  "%s: lm_head.weight differs from the embedding though tie_word_embeddings is true: it is used as the head",
-                  l->dir);
-        w->config.tied = false;
-    }
+    c->tied = !head || equal || (c->tied && !shared);
     return 0;
 }
 

@@ -134,7 +134,6 @@ def make() -> None:
         save_file(golden(model), folder / "golden.safetensors")
         save_file(prompts(model), folder / "prompts.safetensors")
     save_file(buckets(), ROOT / "buckets.safetensors")
-    # The first published configs have no feed_forward_proj, no tie_word_embeddings, no num_decoder_layers.
     print("bytes", sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()))
 
 
@@ -145,8 +144,8 @@ def verify(folder: pathlib.Path) -> bool:
     worst, at_d = 0.0, 0
     eo, do = g["enc_offsets"].astype(int), g["dec_offsets"].astype(int)
     for s in range(len(eo) - 1):
-        enc = torch.tensor([g["enc_ids"][eo[s]:eo[s + 1]].astype(int)])
-        dec = torch.tensor([g["dec_ids"][do[s]:do[s + 1]].astype(int)])
+        enc = torch.tensor([g["enc_ids"][eo[s]:eo[s + 1]].astype(int).tolist()])
+        dec = torch.tensor([g["dec_ids"][do[s]:do[s + 1]].astype(int).tolist()])
         with torch.no_grad():
             logits = model.float().eval()(input_ids=enc, labels=dec).logits[0].numpy()
         want = g["logits"][do[s]:do[s + 1]]
