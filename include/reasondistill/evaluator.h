@@ -14,7 +14,7 @@ typedef struct rsd_evaluator rsd_evaluator;
 
 typedef struct rsd_evaluator_options {
     size_t size;
-    const char *demos; /* questions with rationale for the in-context formats, as the task's lines; NULL: none */
+    const char *demos; /* questions with rationale for the in-context formats, as the task's lines; NULL: none. More than `shots`; never the question itself is shown */
     uint64_t seed;     /* of the demonstrations; default 1 */
     int32_t format;    /* RSD_FORMAT_ZS_COT */
     int32_t shots;     /* default 4 */
@@ -40,7 +40,7 @@ typedef struct rsd_score {
 typedef int (*rsd_progress_fn)(void *user, uint64_t done, uint64_t of);
 
 /* Generates for every item of a file and scores it. task: "gsm8k", "multiarith", "asdiv", "svamp", "jsonl" (lines {"id","question","answer"[,"rationale"]}) or "bbh" (lines {"id","input","target"}, or a folder of them, then the
- * accuracy is the macro mean). `out` (may be NULL): a JSON file with the figures and the outputs, complete or not there. RSD_EINVAL (unknown task), RSD_EFORMAT (file: line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+ * accuracy is the macro mean and low and high are Wilson's for that share of all items). An answer counts if it stands behind the last "The answer is". `out` (may be NULL): a JSON file with the figures and the outputs, complete or not there. RSD_EINVAL (unknown task), RSD_EFORMAT (file: line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_evaluator_file(rsd_evaluator *e, const char *task, const char *data, const char *out, rsd_progress_fn progress, void *user, rsd_score *score);
 
 /* 95 % Wilson interval of k successes in n; n = 0 gives [0, 1]. Pure. */

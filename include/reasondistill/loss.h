@@ -32,14 +32,15 @@ RSD_API double rsd_loss_weight(const rsd_batch *batch);
 /* Says which targets the next tiles belong to, and the factor on loss and gradient: 1 / (sum of the weights of all batches, on all ranks, that make one optimizer step). The batch is borrowed until the last tile.
  * RSD_EINVAL (malformed rows: which position), RSD_EVERSION. */
 RSD_API int rsd_loss_begin(rsd_loss *l, const rsd_batch *batch, double scale);
-/* An rsd_tile_fn with the rsd_loss as user: overwrites logits with gradients. RSD_ENUMERIC: a loss that is no finite number (which position). */
+/* An rsd_tile_fn with the rsd_loss as user: overwrites logits with gradients. RSD_ENUMERIC: a loss that is no finite number (which position); RSD_EINVAL: an id outside the vocabulary, a tile
+ * of another batch; RSD_ESTATE: no rsd_loss_begin; RSD_ENOMEM. */
 RSD_API int rsd_loss_tile(void *loss, rsd_tile *tile);
 
 typedef struct rsd_loss_result {
     size_t size; /* set by the caller */
     double loss;      /* sum over positions of scale * weight * loss */
     double weight;    /* sum of the weights seen */
-    uint64_t positions, correct; /* correct: argmax equals dec_id */
+    uint64_t positions, correct; /* of a weight above 0; correct: argmax equals dec_id */
 } rsd_loss_result;
 /* Sums since the last rsd_loss_begin. */
 RSD_API int rsd_loss_result_get(const rsd_loss *l, rsd_loss_result *out);

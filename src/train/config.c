@@ -15,6 +15,10 @@ static const size_t MAX_FILE = (size_t)16 << 20;
 static const char *format_choice(int i) {
     return i < RSD_FORMATS ? rsd_format_name(i) : NULL;
 }
+static const char *task_choice(int i) {
+    static const char *const names[] = {"gsm8k", "multiarith", "asdiv", "svamp", "bbh", "jsonl"};
+    return i >= 0 && (size_t)i < sizeof names / sizeof names[0] ? names[i] : NULL;
+}
 static const char *optimizer_choice(int i) {
     return i == 0 ? "adamw" : NULL;
 }
@@ -70,7 +74,7 @@ static const struct key run_keys[] = {
 #undef AT
 #define AT(field) offsetof(struct eval_job, field)
 static const struct key eval_keys[] = {
-    {"task", &key_text, AT(task), NULL, 0, 0, NULL, true, "gsm8k, multiarith, asdiv, svamp, bbh or jsonl"},
+    {"task", &key_choice, AT(task), NULL, 0, 0, task_choice, true, "how the data is read and answers are compared"},
     {"data", &key_text, AT(data), NULL, 0, 0, NULL, true, "file of the items"},
     {"format", &key_choice, AT(format), "\"zs-cot\"", 0, 0, format_choice, true, "format of the items"},
     {"limit", &key_int, AT(limit), "0", 0, 1e9, NULL, true, "first items only; 0: all"},
@@ -139,11 +143,11 @@ static bool plain_name(const char *s) {
 static int name_job(struct eval_jobs *jobs, size_t i, struct arena *texts, struct err *e) {
     struct eval_job *j = &jobs->v[i];
     if (!j->name) {
-        size_t n = strlen(j->task) + 16;
+        size_t n = 32;
         j->name = arena_take(texts, n, 1, e);
         if (!j->name)
             return e->code;
-        snprintf(j->name, n, "%s-%s", j->task, rsd_format_name((int)j->format));
+        snprintf(j->name, n, "%s-%s", task_choice((int)j->task), rsd_format_name((int)j->format));
     }
     if (!plain_name(j->name) || strlen(j->name) > 100)
         return err_set(e, ERR_FORMAT,
@@ -217,6 +221,10 @@ void run_config_explain(struct str *out) {
     keys_explain(run_table(), out);
     str_addz(out, "\nof an evaluation:\n");
     keys_explain(eval_table(), out);
+}
+
+const char *run_config_task(const struct eval_job *j) {
+    return task_choice((int)j->task);
 }
 
 uint64_t run_config_warmup(const struct run_config *c) {

@@ -7,8 +7,8 @@
 
 /* One evaluation on the way. */
 struct eval_job {
-    char *task, *data, *demos, *name; /* name: of the files; made of task and format if not given. demos may be NULL */
-    int64_t format, limit, shots, max_tokens, batch;
+    char *data, *demos, *name; /* name: of the files; made of task and format if not given. demos may be NULL */
+    int64_t task, format, limit, shots, max_tokens, batch;
 };
 
 struct eval_jobs {
@@ -34,6 +34,7 @@ int run_config_write(const struct run_config *c, struct str *out, struct err *e)
 int run_config_compare(const struct run_config *before, const struct run_config *now, const struct allocator *a, struct err *e);
 void run_config_explain(struct str *out);
 
+const char *run_config_task(const struct eval_job *j); /* its name */
 uint64_t run_config_warmup(const struct run_config *c); /* in steps */
 
 #endif

@@ -108,6 +108,34 @@ static int open_learning(rsd_trainer *t, struct err *e) {
     return code ? run_took(t->ctx, code, e) : 0;
 }
 
+static int open_evaluator(rsd_trainer *t, const struct eval_job *j, rsd_evaluator **out, struct err *e) {
+    rsd_evaluator_options o;
+    rsd_evaluator_options_init(&o, sizeof o);
+    o.demos = j->demos;
+    o.seed = (uint64_t)t->config.seed;
+    o.format = (int32_t)j->format;
+    o.shots = (int32_t)j->shots;
+    o.max_tokens = (int32_t)j->max_tokens;
+    o.batch = (int32_t)j->batch;
+    o.limit = (int32_t)j->limit;
+    int code = rsd_evaluator_open(t->ctx, t->model, t->tok, &o, out);
+    return code ? run_took(t->ctx, code, e) : 0;
+}
+
+/* Before the first step, not after the first thousand. */
+static int check_evals(rsd_trainer *t, struct err *e) {
+    for (size_t i = 0; i < t->config.evals.n && t->config.eval_every; i++) {
+        const struct eval_job *j = &t->config.evals.v[i];
+        rsd_evaluator *v = NULL;
+        if (!file_exists(j->data))
+            return err_set(e, ERR_NOTFOUND, "key \"eval\", %s: %s: no such file", j->name, j->data);
+        if (open_evaluator(t, j, &v, e))
+            return err_within(e, "key \"eval\", %s", j->name);
+        rsd_evaluator_close(v);
+    }
+    return 0;
+}
+
 static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err *e) {
     const struct allocator *a = &t->ctx->alloc;
     char *checkpoint = NULL;
@@ -119,7 +147,7 @@ static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err
         return e->code;
     if (run_dir_check(t, resume, &holds, e) || (holds && (run_dir_lock(t, e) || checkpoint_find(t, &checkpoint, e))))
         goto done;
-    if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e))
+    if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e) || check_evals(t, e))
         goto done;
     if (!holds) {
         if (run_dir_lock(t, e) || run_dir_check(t, resume, &holds, e))
@@ -257,21 +285,10 @@ static int skip(rsd_trainer *t) {
 
 static int evaluate(rsd_trainer *t, const struct eval_job *j, struct err *e) {
     rsd_evaluator *v = NULL;
-    rsd_evaluator_options o;
-    rsd_evaluator_options_init(&o, sizeof o);
-    o.demos = j->demos;
-    o.seed = (uint64_t)t->config.seed;
-    o.format = (int32_t)j->format;
-    o.shots = (int32_t)j->shots;
-    o.max_tokens = (int32_t)j->max_tokens;
-    o.batch = (int32_t)j->batch;
-    o.limit = (int32_t)j->limit;
     rsd_score score = {.size = sizeof score};
     char *dir = run_path(t, e, "eval"), *path = run_path(t, e, "eval/step-%" PRIu64 "-%s.json", t->at.step, j->name);
-    if (dir && path && !dir_make(dir, e)) {
-        int code = rsd_evaluator_open(t->ctx, t->model, t->tok, &o, &v);
-        if (!code)
-            code = rsd_evaluator_file(v, j->task, j->data, path, NULL, NULL, &score);
+    if (dir && path && !dir_make(dir, e) && !open_evaluator(t, j, &v, e)) {
+        int code = rsd_evaluator_file(v, run_config_task(j), j->data, path, NULL, NULL, &score);
         if (code)
             run_took(t->ctx, code, e);
         else

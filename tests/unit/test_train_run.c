@@ -1,0 +1,624 @@
+/* Runs on a tiny model and data set: what they leave on the disk, and that stopping, killing and damage change nothing. */
+#include "test_train.h"
+
+#include "core/json.h"
+#include "train_data.h"
+#include "train_fixture.h"
+#include "util.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct fix {
+    rsd_ctx *ctx;
+    char dir[300], json[400];
+    char log[4000]; /* all warnings */
+};
+
+static void keep_log(void *user, int level, const char *text) {
+    struct fix *f = user;
+    if (level <= RSD_LOG_WARN && strlen(f->log) + strlen(text) + 2 < sizeof f->log)
+        strcat(strcat(f->log, text), "\n");
+}
+
+static const char *at(const struct fix *f, const char *name) {
+    return test_path(f->dir, name);
+}
+
+static void open_fix(struct fix *f) {
+    memset(f, 0, sizeof *f);
+    rsd_ctx_options o;
+    rsd_ctx_options_init(&o, sizeof o);
+    o.log = keep_log;
+    o.log_user = f;
+    ck_assert_int_eq(rsd_ctx_open(&o, &f->ctx), RSD_OK);
+    strcpy(f->dir, test_dir());
+    fixture_vocab(at(f, "spiece.model"));
+    fixture_config(at(f, "config.json"), FIXTURE_VOCAB, "0.1");
+    rsd_t5 *m = NULL;
+    OK(f->ctx, rsd_t5_create(f->ctx, at(f, "config.json"), 1, &m));
+    OK(f->ctx, rsd_t5_save(m, at(f, "model"), RSD_F32, at(f, "spiece.model")));
+    rsd_t5_close(m);
+    train_data(f->ctx, f->dir);
+}
+
+static void close_fix(struct fix *f) {
+    rsd_ctx_close(f->ctx);
+}
+
+/* Six steps of two batches each unless `more` says otherwise. Returns the path of run.json. */
+static const char *write_run(struct fix *f, const char *out, const char *more) {
+    static const char *const usual[][2] = {{"steps", "6"},
+                                           {"batch_tokens", "120"},
+                                           {"accumulate", "2"},
+                                           {"lr", "0.01"},
+                                           {"formats", "{\"zs-cot\": 2, \"zs-ao\": 1}"}};
+    struct str s;
+    str_init(&s, NULL);
+    str_addf(&s, "{\"model\": \"%s/model\", \"data\": \"%s/data\", \"out\": \"%s/%s\"%s", f->dir, f->dir, f->dir, out, more);
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) {
+        char key[40];
+        sprintf(key, "\"%s\"", usual[i][0]);
+        if (!strstr(more, key))
+            str_addf(&s, ", %s: %s", key, usual[i][1]);
+    }
+    str_addc(&s, '}');
+    strcpy(f->json, at(f, "run.json"));
+    test_write(f->json, s.p, s.n);
+    str_free(&s);
+    return f->json;
+}
+
+/* A checkpoint every second step. */
+#define SAVES ", \"save_every\": 2, \"keep\": 0"
+
+static int stop_at(void *user, const rsd_step *s) {
+    return s->step == *(const uint64_t *)user ? 77 : 0;
+}
+
+/* Opens and runs; stop 0: to the end. */
+static void run(struct fix *f, const char *json, int resume, uint64_t stop) {
+    rsd_trainer *t = NULL;
+    OK(f->ctx, rsd_trainer_open(f->ctx, json, resume, &t));
+    int code = rsd_trainer_run(t, stop ? stop_at : NULL, &stop);
+    ck_assert_msg(code == (stop ? 77 : RSD_OK), "%d: %s", code, rsd_ctx_error(f->ctx));
+    rsd_trainer_close(t);
+}
+
+/* Steps without the checkpoint that rsd_trainer_run writes when it stops: what a kill leaves. */
+static void run_and_die(struct fix *f, const char *json, int resume, uint64_t last) {
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    OK(f->ctx, rsd_trainer_open(f->ctx, json, resume, &t));
+    while (s.step < last)
+        OK(f->ctx, rsd_trainer_step(t, &s));
+    rsd_trainer_close(t);
+}
+
+static void same_file(const struct fix *f, const char *a, const char *b, const char *name) {
+    char x[400], y[400];
+    size_t n = 0, m = 0;
+    strcpy(x, test_path(at(f, a), name));
+    strcpy(y, test_path(at(f, b), name));
+    char *p = test_read(x, &n), *q = test_read(y, &m);
+    ck_assert_msg(n == m && !memcmp(p, q, n), "%s and %s differ", x, y);
+    free(p);
+    free(q);
+}
+
+static void same_end(const struct fix *f, const char *a, const char *b) {
+    same_file(f, a, b, "checkpoints/step-6/model.safetensors");
+    same_file(f, a, b, "checkpoints/step-6/trainer.safetensors");
+    same_file(f, a, b, "checkpoints/step-6/trainer.json");
+}
+
+/* Steps of the lines of metrics.jsonl as text, e.g. "1 2 3 "; losses too if they are asked for. */
+static void metrics(const struct fix *f, const char *run_dir, char *out, double *loss) {
+    size_t n = 0;
+    char *text = test_read(test_path(at(f, run_dir), "metrics.jsonl"), &n);
+    out[0] = 0;
+    for (char *p = text; *p;) {
+        char *end = strchr(p, '\n');
+        struct json *line = NULL;
+        ck_assert_ptr_nonnull(end);
+        ck_assert_int_eq(json_parse(p, (size_t)(end - p), &line, NULL), 0);
+        sprintf(out + strlen(out), "%d ", (int)json_number(json_get(line, "step")));
+        if (loss)
+            *loss++ = json_number(json_get(line, "loss"));
+        json_free(line);
+        p = end + 1;
+    }
+    free(text);
+}
+
+START_TEST(run_leaves_a_directory_that_opens_as_a_model) {
+    struct fix f;
+    char lines[100];
+    double losses[6];
+    open_fix(&f);
+    run(&f, write_run(&f, "run", SAVES), 0, 0);
+    static const char *const files[] = {"run.json",
+                                        "checkpoints/step-2/trainer.json",
+                                        "checkpoints/step-4/model.safetensors",
+                                        "checkpoints/step-6/config.json",
+                                        "checkpoints/step-6/spiece.model",
+                                        "checkpoints/step-6/trainer.safetensors"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        ck_assert_msg(file_exists(test_path(at(&f, "run"), files[i])), "%s", files[i]);
+    metrics(&f, "run", lines, losses);
+    ck_assert_str_eq(lines, "1 2 3 4 5 6 ");
+    for (int i = 0; i < 6; i++)
+        ck_assert(losses[i] > 0 && losses[i] < 20);
+    rsd_t5 *m = NULL;
+    rsd_tokenizer *tok = NULL;
+    OK(f.ctx, rsd_t5_open(f.ctx, at(&f, "run/checkpoints/step-6"), &m));
+    OK(f.ctx, rsd_tokenizer_open(f.ctx, at(&f, "run/checkpoints/step-6"), &tok));
+    rsd_tokenizer_close(tok);
+    rsd_t5_close(m);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(resumed_run_has_the_bits_of_one_that_was_not_stopped) {
+    struct fix f;
+    char a[100], b[100], name[8];
+    double x[6], y[6];
+    open_fix(&f);
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    metrics(&f, "straight", a, x);
+    for (uint64_t k = 1; k < 6; k += 2) {
+        sprintf(name, "run%d", (int)k);
+        const char *json = write_run(&f, name, SAVES);
+        run(&f, json, 0, k);
+        run(&f, json, 1, 0);
+        same_end(&f, "straight", name);
+        metrics(&f, name, b, y);
+        ck_assert_str_eq(a, b);
+        ck_assert_int_eq(memcmp(x, y, sizeof x), 0);
+    }
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(seed_changes_order_and_dropout) {
+    struct fix f;
+    char lines[100];
+    double x[6], y[6];
+    open_fix(&f);
+    run(&f, write_run(&f, "one", ", \"seed\": 1"), 0, 0);
+    run(&f, write_run(&f, "two", ", \"seed\": 2"), 0, 0);
+    metrics(&f, "one", lines, x);
+    metrics(&f, "two", lines, y);
+    ck_assert(x[0] != y[0] && x[5] != y[5]);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(dropout_masks_differ_from_step_to_step) {
+    static const char *const rates[] = {"0", "0.5"};
+    struct fix f;
+    open_fix(&f);
+    for (int i = 0; i < 2; i++) {
+        char lines[100], more[200];
+        double x[6];
+        /* Nothing is learned and every step sees all twelve questions, in another order: only masks can move the loss by more than rounding. */
+        sprintf(more, ", \"lr\": 0, \"batch_tokens\": 1000000, \"accumulate\": 1, \"formats\": {\"zs-ao\": 1}, \"dropout\": %s",
+                rates[i]);
+        run(&f, write_run(&f, rates[i], more), 0, 0);
+        metrics(&f, rates[i], lines, x);
+        for (int k = 1; k < 6; k++)
+            ck_assert_msg((fabs(x[k] - x[0]) > 1e-4) == (i == 1), "dropout %s: %g, then %g", rates[i], x[0], x[k]);
+    }
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(killed_run_goes_on_from_its_last_checkpoint) {
+    struct fix f;
+    char lines[100];
+    struct err e = {0};
+    open_fix(&f);
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    const char *json = write_run(&f, "killed", SAVES);
+    run_and_die(&f, json, 0, 5); /* saved at 4 */
+    ck_assert_int_eq(dir_make(at(&f, "killed/checkpoints/step-5.tmp"), &e), 0);
+    test_write(at(&f, "killed/checkpoints/step-5.tmp/model.safetensors"), "half", 4);
+    ck_assert_int_eq(dir_make(at(&f, "killed/checkpoints/step-5.tmp.tmp-123"), &e), 0);
+    size_t n = 0;
+    char *text = test_read(at(&f, "killed/metrics.jsonl"), &n);
+    text = realloc(text, n + 20);
+    ck_assert_ptr_nonnull(text);
+    strcpy(text + n, "{\"step\": 6, \"lo");
+    test_write(at(&f, "killed/metrics.jsonl"), text, strlen(text));
+    free(text);
+    metrics(&f, "straight", lines, NULL);
+
+    rsd_trainer *t = NULL;
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 1, &t));
+    ck_assert(!file_exists(at(&f, "killed/checkpoints/step-5.tmp")));
+    ck_assert(!file_exists(at(&f, "killed/checkpoints/step-5.tmp.tmp-123")));
+    metrics(&f, "killed", lines, NULL);
+    ck_assert_str_eq(lines, "1 2 3 4 ");
+    OK(f.ctx, rsd_trainer_run(t, NULL, NULL));
+    rsd_trainer_close(t);
+    same_end(&f, "straight", "killed");
+    metrics(&f, "killed", lines, NULL);
+    ck_assert_str_eq(lines, "1 2 3 4 5 6 ");
+    close_fix(&f);
+}
+END_TEST
+
+/* Damages one file of the newest checkpoint and expects the run to go on from the one before. */
+static void damage(const char *file, bool truncate_it) {
+    struct fix f;
+    open_fix(&f);
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    const char *json = write_run(&f, "hurt", SAVES);
+    run_and_die(&f, json, 0, 5);
+    char path[400];
+    size_t n = 0;
+    strcpy(path, test_path(at(&f, "hurt/checkpoints/step-4"), file));
+    char *bytes = test_read(path, &n);
+    bytes[n / 2] ^= 1;
+    test_write(path, bytes, truncate_it ? n / 2 : n);
+    free(bytes);
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 1, &t));
+    ck_assert_msg(strstr(f.log, "step-4") && strstr(f.log, file), "%s", f.log);
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    ck_assert_uint_eq(s.step, 3);
+    OK(f.ctx, rsd_trainer_run(t, NULL, NULL));
+    rsd_trainer_close(t);
+    same_end(&f, "straight", "hurt");
+    close_fix(&f);
+}
+
+START_TEST(damaged_checkpoint_falls_back_to_the_one_before) {
+    damage("model.safetensors", true);
+    damage("model.safetensors", false);
+    damage("trainer.safetensors", false);
+    damage("trainer.json", true);
+    damage("spiece.model", false);
+}
+END_TEST
+
+START_TEST(run_without_checkpoint_starts_again) {
+    struct fix f;
+    char lines[100];
+    open_fix(&f);
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    const char *json = write_run(&f, "early", SAVES);
+    run_and_die(&f, json, 0, 1);
+    run(&f, json, 1, 0);
+    same_end(&f, "straight", "early");
+    metrics(&f, "early", lines, NULL);
+    ck_assert_str_eq(lines, "1 2 3 4 5 6 ");
+    run(&f, write_run(&f, "fresh", SAVES), 1, 0); /* resume of what does not exist is a start */
+    same_end(&f, "straight", "fresh");
+    close_fix(&f);
+}
+END_TEST
+
+static void refuse(struct fix *f, const char *json, int resume, int code, const char *says) {
+    rsd_trainer *t = NULL;
+    ck_assert_int_eq(rsd_trainer_open(f->ctx, json, resume, &t), code);
+    ck_assert_ptr_null(t);
+    ck_assert_msg(strstr(rsd_ctx_error(f->ctx), says) != NULL, "%s", rsd_ctx_error(f->ctx));
+}
+
+START_TEST(directory_of_another_run_is_refused) {
+    struct fix f;
+    open_fix(&f);
+    const char *json = write_run(&f, "run", SAVES);
+    run(&f, json, 0, 2);
+    refuse(&f, json, 0, RSD_EBUSY, "holds a run");
+    refuse(&f, write_run(&f, "run", ", \"clip\": 2"), 1, RSD_EMISMATCH,
+           "key \"clip\" was 1 when the run was started and is 2 now");
+    refuse(&f, write_run(&f, "run", ", \"steps\": 9"), 1, RSD_EMISMATCH, "\"steps\"");
+    run(&f, write_run(&f, "run", ", \"save_every\": 1, \"log_every\": 2"), 1, 0);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(two_processes_do_not_train_in_one_directory) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    open_fix(&f);
+    const char *json = write_run(&f, "run", SAVES);
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 0, &t));
+    rsd_ctx *other = fixture_ctx();
+    rsd_trainer *second = NULL;
+    ck_assert_int_eq(rsd_trainer_open(other, json, 1, &second), RSD_EBUSY);
+    rsd_ctx_close(other);
+    rsd_trainer_close(t);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(data_that_changed_is_refused) {
+    struct fix f;
+    open_fix(&f);
+    const char *json = write_run(&f, "run", SAVES);
+    run(&f, json, 0, 2);
+    size_t n = 0;
+    char *text = test_read(at(&f, "data/dataset.json"), &n);
+    text[n] = ' ';
+    test_write(at(&f, "data/dataset.json"), text, n + 1);
+    free(text);
+    refuse(&f, json, 1, RSD_EMISMATCH, "dataset.json");
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(missing_parts_are_named_and_leave_no_run) {
+    struct fix f;
+    struct err e = {0};
+    open_fix(&f);
+    const char *json = write_run(&f, "run", "");
+    char moved[400], model[400], data[400];
+    strcpy(moved, at(&f, "moved"));
+    strcpy(model, at(&f, "model"));
+    strcpy(data, at(&f, "data"));
+    ck_assert_int_eq(rename(model, moved), 0);
+    refuse(&f, json, 0, RSD_ENOTFOUND, "model");
+    ck_assert_int_eq(rename(moved, model), 0);
+    ck_assert_int_eq(rename(data, moved), 0);
+    refuse(&f, json, 0, RSD_ENOTFOUND, "data");
+    ck_assert_int_eq(rename(moved, data), 0);
+    refuse(&f, at(&f, "nowhere.json"), 0, RSD_ENOTFOUND, "nowhere.json");
+    refuse(&f, write_run(&f, "run", ", \"dropuot\": 0"), 0, RSD_EFORMAT, "\"dropout\"");
+    refuse(&f, write_run(&f, "run", ", \"eval_every\": 5, \"eval\": [{\"task\": \"gsm8k\", \"data\": \"nowhere.jsonl\"}]"), 0,
+           RSD_ENOTFOUND, "gsm8k-zs-cot: nowhere.jsonl");
+    ck_assert(!file_exists(at(&f, "run")));
+
+    rsd_t5 *m = NULL;
+    ck_assert_int_eq(dir_remove(model, &e), 0);
+    fixture_config(at(&f, "config.json"), FIXTURE_VOCAB - 3, "0");
+    OK(f.ctx, rsd_t5_create(f.ctx, at(&f, "config.json"), 1, &m));
+    OK(f.ctx, rsd_t5_save(m, model, RSD_F32, at(&f, "spiece.model")));
+    rsd_t5_close(m);
+    refuse(&f, write_run(&f, "run", ""), 0, RSD_EMISMATCH, "158 pieces");
+    ck_assert(!file_exists(at(&f, "run")));
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(old_checkpoints_go) {
+    struct fix f;
+    char **names = NULL;
+    size_t n = 0;
+    open_fix(&f);
+    run(&f, write_run(&f, "run", ", \"save_every\": 1, \"keep\": 2"), 0, 0);
+    ck_assert_int_eq(dir_names(NULL, at(&f, "run/checkpoints"), &names, &n, NULL), 0);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_str_eq(names[0], "step-5");
+    ck_assert_str_eq(names[1], "step-6");
+    dir_names_free(NULL, names, n);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(full_disk_leaves_the_checkpoint_before_usable) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    open_fix(&f);
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    const char *json = write_run(&f, "full", SAVES);
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 0, &t));
+    while (s.step < 3)
+        OK(f.ctx, rsd_trainer_step(t, &s));
+    struct rlimit before, small;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    for (rlim_t limit = 2000; limit < 40000; limit += 12000) { /* the disk is full in the model, in the moments */
+        small = (struct rlimit){limit, before.rlim_max};
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+        int code = rsd_trainer_save(t);
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+        ck_assert_int_eq(code, RSD_EIO);
+        ck_assert_msg(strstr(rsd_ctx_error(f.ctx), "the earlier ones are untouched") != NULL, "%s", rsd_ctx_error(f.ctx));
+        char **names = NULL;
+        size_t n = 0;
+        ck_assert_int_eq(dir_names(NULL, at(&f, "full/checkpoints"), &names, &n, NULL), 0);
+        ck_assert_uint_eq(n, 1);
+        ck_assert_str_eq(names[0], "step-2");
+        dir_names_free(NULL, names, n);
+    }
+    rsd_trainer_close(t);
+    run(&f, json, 1, 0);
+    same_end(&f, "straight", "full");
+    close_fix(&f);
+}
+END_TEST
+
+/* Makes every weight of one tensor NaN. */
+static void spoil(struct fix *f, rsd_t5 *m) {
+    rsd_param p = {.size = sizeof p};
+    OK(f->ctx, rsd_t5_param(m, 1, &p));
+    float *v = malloc(p.count * sizeof *v);
+    ck_assert_ptr_nonnull(v);
+    for (size_t i = 0; i < p.count; i++)
+        v[i] = NAN;
+    OK(f->ctx, rsd_t5_param_write(m, 1, v, p.count));
+    free(v);
+}
+
+START_TEST(steps_without_numbers_are_skipped_a_few_times) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    char lines[100];
+    double losses[6];
+    open_fix(&f);
+    OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"skips\": 2"), 0, &t));
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    ck_assert(isfinite(s.loss));
+    spoil(&f, rsd_trainer_model(t));
+    for (int i = 0; i < 2; i++) {
+        OK(f.ctx, rsd_trainer_step(t, &s));
+        ck_assert(isnan(s.loss));
+    }
+    ck_assert_msg(strstr(f.log, "step 3 is skipped") != NULL, "%s", f.log);
+    ck_assert_int_eq(rsd_trainer_step(t, &s), RSD_ENUMERIC);
+    ck_assert_msg(strstr(rsd_ctx_error(f.ctx), "step 4, after 2 skipped") != NULL, "%s", rsd_ctx_error(f.ctx));
+    metrics(&f, "run", lines, losses);
+    ck_assert_str_eq(lines, "1 2 3 ");
+    ck_assert(!isnan(losses[0]) && isnan(losses[2]));
+    rsd_trainer_close(t);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(evaluations_are_written_on_the_way_and_at_the_end) {
+    struct fix f;
+    char more[600];
+    open_fix(&f);
+    sprintf(more,
+            SAVES ", \"eval_every\": 4, \"eval\": [{\"task\": \"jsonl\", \"data\": \"%s/items.jsonl\", \"limit\": 2, "
+                  "\"max_tokens\": 3, \"name\": \"dev\"}]",
+            f.dir);
+    const char *json = write_run(&f, "run", more);
+    run(&f, json, 0, 0);
+    ck_assert(file_exists(at(&f, "run/eval/step-4-dev.json")));
+    ck_assert(file_exists(at(&f, "run/eval/step-6-dev.json")));
+    ck_assert(!file_exists(at(&f, "run/eval/step-2-dev.json")));
+    run(&f, write_run(&f, "straight", SAVES), 0, 0);
+    same_file(&f, "straight", "run", "checkpoints/step-6/model.safetensors"); /* looking does not touch */
+
+    /* A run that goes on from an earlier step writes later evaluations anew. */
+    struct err e = {0};
+    ck_assert_int_eq(dir_remove(at(&f, "run/checkpoints/step-6"), &e), 0);
+    rsd_trainer *t = NULL;
+    OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, "run", more), 1, &t));
+    ck_assert(file_exists(at(&f, "run/eval/step-4-dev.json")));
+    ck_assert(!file_exists(at(&f, "run/eval/step-6-dev.json")));
+    rsd_trainer_close(t);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(loss_falls_for_both_kinds) {
+    static const char *const kinds[] = {"ce", "kl"};
+    struct fix f;
+    open_fix(&f);
+    for (int k = 0; k < 2; k++) {
+        char more[300];
+        rsd_trainer *t = NULL;
+        rsd_step s = {.size = sizeof s};
+        double first = 0;
+        sprintf(more, ", \"loss\": \"%s\", \"steps\": 80, \"warmup\": 2, \"dropout\": 0", kinds[k]);
+        OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, kinds[k], more), 0, &t));
+        while (rsd_trainer_step(t, &s) == RSD_OK)
+            if (s.step == 1)
+                first = s.loss;
+        ck_assert_uint_eq(s.step, 80);
+        OK(f.ctx, rsd_trainer_save(t));
+        rsd_trainer_close(t);
+        double losses[80];
+        char lines[400];
+        metrics(&f, kinds[k], lines, losses);
+        ck_assert_msg(losses[79] < first / 2, "%s: %g, then %g", kinds[k], first, losses[79]);
+    }
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(configuration_is_printed_with_all_defaults) {
+    struct fix f;
+    const char *json = NULL;
+    open_fix(&f);
+    OK(f.ctx, rsd_trainer_print_config(f.ctx, write_run(&f, "run", ""), &json));
+    ck_assert_ptr_nonnull(strstr(json, "\"beta2\": 0.999"));
+    ck_assert(!file_exists(at(&f, "run")));
+    char first[8000];
+    ck_assert_uint_lt(strlen(json), sizeof first);
+    strcpy(first, json);
+    rsd_trainer *t = NULL;
+    OK(f.ctx, rsd_trainer_open(f.ctx, at(&f, "run.json"), 0, &t));
+    ck_assert_str_eq(rsd_trainer_config(t), first);
+    rsd_trainer_close(t);
+    char *kept = test_read(at(&f, "run/run.json"), NULL);
+    ck_assert_str_eq(kept, first);
+    free(kept);
+    ck_assert_int_eq(rsd_trainer_print_config(f.ctx, "nowhere.json", &json), RSD_ENOTFOUND);
+    OK(f.ctx, rsd_trainer_explain_config(f.ctx, &json));
+    ck_assert_ptr_nonnull(strstr(json, "save_every"));
+    close_fix(&f);
+}
+END_TEST
+
+/* One open, one step, one save, with the i-th allocation failing. */
+static int work(struct fail_alloc *a, const char *json) {
+    rsd_ctx_options o;
+    rsd_ctx_options_init(&o, sizeof o);
+    o.resize = a->a.resize;
+    o.resize_user = a->a.user;
+    rsd_ctx *ctx = NULL;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    int code = rsd_ctx_open(&o, &ctx);
+    if (!code)
+        code = rsd_trainer_open(ctx, json, 0, &t);
+    if (!code)
+        code = rsd_trainer_step(t, &s);
+    if (!code)
+        code = rsd_trainer_save(t);
+    rsd_trainer_close(t);
+    rsd_ctx_close(ctx);
+    return code;
+}
+
+START_TEST(any_allocation_may_fail) {
+    struct fix f;
+    struct err e = {0};
+    open_fix(&f);
+    const char *json = write_run(&f, "run", "");
+    for (size_t i = 1;; i += 1 + i / 40) { /* every one of the first, then spot checks */
+        struct fail_alloc a;
+        fail_alloc_init(&a, i, false);
+        int code = work(&a, json);
+        ck_assert_uint_eq(a.live, 0);
+        ck_assert_int_eq(dir_remove(at(&f, "run"), &e), 0);
+        if (!a.failed) {
+            ck_assert_int_eq(code, RSD_OK);
+            break;
+        }
+        ck_assert_msg(code == RSD_ENOMEM || code == RSD_OK, "allocation %zu: %d", i,
+                      code); /* RSD_OK: what failed was only pruning */
+    }
+    close_fix(&f);
+}
+END_TEST
+
+Suite *train_run_suite(void) {
+    Suite *s = suite_create("train_run");
+    TCase *c = tcase_create("run");
+    tcase_add_test(c, run_leaves_a_directory_that_opens_as_a_model);
+    tcase_add_test(c, resumed_run_has_the_bits_of_one_that_was_not_stopped);
+    tcase_add_test(c, seed_changes_order_and_dropout);
+    tcase_add_test(c, dropout_masks_differ_from_step_to_step);
+    tcase_add_test(c, killed_run_goes_on_from_its_last_checkpoint);
+    tcase_add_test(c, damaged_checkpoint_falls_back_to_the_one_before);
+    tcase_add_test(c, run_without_checkpoint_starts_again);
+    tcase_add_test(c, directory_of_another_run_is_refused);
+    tcase_add_test(c, two_processes_do_not_train_in_one_directory);
+    tcase_add_test(c, data_that_changed_is_refused);
+    tcase_add_test(c, missing_parts_are_named_and_leave_no_run);
+    tcase_add_test(c, old_checkpoints_go);
+    tcase_add_test(c, full_disk_leaves_the_checkpoint_before_usable);
+    tcase_add_test(c, steps_without_numbers_are_skipped_a_few_times);
+    tcase_add_test(c, evaluations_are_written_on_the_way_and_at_the_end);
+    tcase_add_test(c, loss_falls_for_both_kinds);
+    tcase_add_test(c, configuration_is_printed_with_all_defaults);
+    tcase_add_test(c, any_allocation_may_fail);
+    suite_add_tcase(s, c);
+    return s;
+}
