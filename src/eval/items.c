@@ -29,14 +29,27 @@ static int keep(struct items *s, struct text from, struct text *to, struct err *
     return 0;
 }
 
+/* A gold answer is a text, or a number, which is kept as it is written in JSON. */
+static int need_answer(const struct json *doc, const char *key, struct str *number, struct text *out, struct err *e) {
+    struct json_out o;
+    if (json_type(json_get(doc, key)) != JSON_NUMBER)
+        return json_need_text(doc, key, out, e);
+    json_begin(&o, number, 0);
+    json_put_double(&o, json_number(json_get(doc, key)));
+    *out = (struct text){str_z(number), number->n};
+    return str_status(number, e);
+}
+
 static int add_line(struct items *s, struct text line, struct err *e) {
     struct json *doc = NULL;
     struct text id = {0}, question = {0}, answer = {0}, rationale = {0};
+    struct str number;
     if (json_parse(line.p, line.n, &doc, e))
         return e->code;
+    str_init(&number, s->a);
     bool other = json_get(doc, "input") && !json_get(doc, "question");
     if (json_need_text(doc, "id", &id, e) || json_need_text(doc, other ? "input" : "question", &question, e) ||
-        json_need_text(doc, other ? "target" : "answer", &answer, e) || json_opt_text(doc, "rationale", &rationale, e))
+        need_answer(doc, other ? "target" : "answer", &number, &answer, e) || json_opt_text(doc, "rationale", &rationale, e))
         goto done;
     if (mem_reserve(s->a, &s->v, &s->cap, s->n + 1, sizeof *s->v, e))
         goto done;
@@ -46,6 +59,7 @@ static int add_line(struct items *s, struct text line, struct err *e) {
         !keep(s, rationale, &i->rationale, e))
         s->n++;
 done:
+    str_free(&number);
     json_free(doc);
     return e->code;
 }

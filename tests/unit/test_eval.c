@@ -25,11 +25,12 @@ struct fix {
 };
 
 static void write_items(const char *path, size_t from, size_t to, const char *question, const char *answer) {
+    static const char *const quotes[2] = {"\"", ""}; /* every second answer is a number */
     struct str s;
     str_init(&s, NULL);
     for (size_t i = from; i < to; i++)
-        str_addf(&s, "{\"id\": \"%s\", \"%s\": \"%s\", \"%s\": \"%s\", \"rationale\": \"so\"}\n", facts[i].id, question,
-                 facts[i].question, answer, facts[i].gold);
+        str_addf(&s, "{\"id\": \"%s\", \"%s\": \"%s\", \"%s\": %s%s%s, \"rationale\": \"so\"}\n", facts[i].id, question,
+                 facts[i].question, answer, quotes[i % 2], facts[i].gold, quotes[i % 2]);
     test_write(path, s.p, s.n);
     str_free(&s);
 }
