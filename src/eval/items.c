@@ -32,10 +32,11 @@ static int keep(struct items *s, struct text from, struct text *to, struct err *
 /* A gold answer is a text, or a number, which is kept as it is written in JSON. */
 static int need_answer(const struct json *doc, const char *key, struct str *number, struct text *out, struct err *e) {
     struct json_out o;
-    if (json_type(json_get(doc, key)) != JSON_NUMBER)
+    const struct json *v = json_get(doc, key);
+    if (!v || json_type(v) != JSON_NUMBER)
         return json_need_text(doc, key, out, e);
     json_begin(&o, number, 0);
-    json_put_double(&o, json_number(json_get(doc, key)));
+    json_put_double(&o, json_number(v));
     *out = (struct text){str_z(number), number->n};
     return str_status(number, e);
 }

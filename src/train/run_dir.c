@@ -67,8 +67,8 @@ int run_dir_write_config(rsd_trainer *t, struct err *e) {
 static double line_step(const char *p, size_t n) {
     struct json *line = NULL;
     double step = -1;
-    if (!json_parse(p, n, &line, NULL) && json_type(json_get(line, "step")) == JSON_NUMBER)
-        step = json_number(json_get(line, "step"));
+    if (!json_parse(p, n, &line, NULL))
+        json_need_number(line, "step", 0, 1e15, &step, NULL);
     json_free(line);
     return step;
 }

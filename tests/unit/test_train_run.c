@@ -232,9 +232,9 @@ START_TEST(killed_run_goes_on_from_its_last_checkpoint) {
     ck_assert_int_eq(dir_make(at(&f, "killed/checkpoints/step-5.tmp.tmp-123"), &e), 0);
     size_t n = 0;
     char *text = test_read(at(&f, "killed/metrics.jsonl"), &n);
-    text = realloc(text, n + 20);
+    text = realloc(text, n + 40);
     ck_assert_ptr_nonnull(text);
-    strcpy(text + n, "{\"step\": 6, \"lo");
+    strcpy(text + n, "{\"x\": 1}\n\n[]\n{\"step\": 6, \"lo");
     test_write(at(&f, "killed/metrics.jsonl"), text, strlen(text));
     free(text);
     metrics(&f, "straight", lines, NULL);
