@@ -218,26 +218,22 @@ struct sums {
     uint64_t positions, correct, tokens;
 };
 
-/* The weights of all batches of the step are known before the first is computed: one fetch of one batch, or two where there are several. */
-static int sum_weights(rsd_trainer *t, struct sums *s) {
+/* The weights of all batches of the step are known before the first is computed. *last: the last of them, still borrowed. */
+static int sum_weights(rsd_trainer *t, const rsd_batch **last, struct sums *s) {
     for (int64_t i = 0; i < t->config.accumulate; i++) {
-        const rsd_batch *b = NULL;
-        int code = rsd_dataset_batch(t->data, t->at.position + (uint64_t)i, &b);
+        int code = rsd_dataset_batch(t->data, t->at.position + (uint64_t)i, last);
         if (code)
             return code;
-        s->weight += rsd_loss_weight(b);
-        s->tokens += batch_tokens(b);
+        s->weight += rsd_loss_weight(*last);
+        s->tokens += batch_tokens(*last);
     }
     return RSD_OK;
 }
 
-static int learn_batch(rsd_trainer *t, uint64_t index, double scale, struct sums *s) {
-    const rsd_batch *b = NULL;
+static int learn_batch(rsd_trainer *t, const rsd_batch *b, uint64_t index, double scale, struct sums *s) {
     rsd_t5_info info = {.size = sizeof info};
     rsd_loss_result r = {.size = sizeof r};
-    int code = rsd_dataset_batch(t->data, index, &b);
-    if (!code)
-        code = rsd_t5_info_get(t->model, &info);
+    int code = rsd_t5_info_get(t->model, &info);
     if (!code)
         code = rsd_t5_set_dropout(t->model, isnan(t->config.dropout) ? info.dropout : t->config.dropout, (uint64_t)t->config.seed,
                                   index);
@@ -259,10 +255,17 @@ static int learn_batch(rsd_trainer *t, uint64_t index, double scale, struct sums
 
 /* Data to weights. On any failure the gradients are gone and the weights are those of before. */
 static int update(rsd_trainer *t, double lr, struct sums *s, double *norm) {
-    int code = sum_weights(t, s);
+    const rsd_batch *b = NULL;
+    int64_t n = t->config.accumulate;
+    int code = sum_weights(t, &b, s);
     double scale = s->weight > 0 ? 1 / s->weight : 0;
-    for (int64_t i = 0; i < t->config.accumulate && !code; i++)
-        code = learn_batch(t, t->at.position + (uint64_t)i, scale, s);
+    for (int64_t i = 0; i < n && !code; i++) {
+        uint64_t index = t->at.position + (uint64_t)i;
+        if (n > 1)
+            code = rsd_dataset_batch(t->data, index, &b);
+        if (!code)
+            code = learn_batch(t, b, index, scale, s);
+    }
     if (!code)
         code = rsd_optimizer_step(t->opt, lr, norm);
     if (code)
