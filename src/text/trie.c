@@ -164,7 +164,8 @@ int trie_build(struct trie *t, const struct allocator *a, struct trie_key *keys,
     int code = 0;
     if (n > MAX_UNITS)
         return err_set(e, ERR_UNSUPPORTED, "more than %zu pieces", MAX_UNITS);
-    qsort(keys, n, sizeof *keys, by_bytes);
+    if (n)
+        qsort(keys, n, sizeof *keys, by_bytes);
     for (size_t i = 0; i < n; i++)
         if (!keys[i].key.n || keys[i].key.n > UINT32_MAX || (i && text_eq(keys[i].key, keys[i - 1].key)))
             return err_set(e, ERR_INVALID, "trie: a key is empty, too long or comes twice");

@@ -25,8 +25,8 @@ static const char *const inputs[] = {
     "Q: q? A:",
     "Q: q?\nLet's think step by step",
     "Q: How many?\nA: The answer is 10\n\nQ: And now?\nA: The answer is -3\n\nQ: q?\nA:",
-    "Q: How many?\nLet's think step by step\n5 x 2 = 10 eggs.\nThe answer is 10\n\n"
-    "Q: And now?\nLet's think step by step\nThe answer is -3\n\nQ: q?\nLet's think step by step",
+    ("Q: How many?\nLet's think step by step\n5 x 2 = 10 eggs.\nThe answer is 10\n\n"
+     "Q: And now?\nLet's think step by step\nThe answer is -3\n\nQ: q?\nLet's think step by step"),
 };
 
 START_TEST(inputs_follow_the_templates) {
