@@ -144,6 +144,64 @@ START_TEST(both_files_are_the_same_tokenizer) {
 }
 END_TEST
 
+static struct json *read_json(const char *name) {
+    struct json *doc = NULL;
+    struct err e = {0};
+    ck_assert_msg(!json_read_file(test_data(name), (size_t)16 << 20, &mem_std, &doc, &e), "%s", e.text);
+    return doc;
+}
+
+/* The real tokenizer.json with normaliser and splitter of another public file (whose table the pack leaves out: it is the same). */
+static void write_variant(const char *path, const struct json *real, const struct json *variant) {
+    struct str s;
+    struct json_out o;
+    str_init(&s, &mem_std);
+    json_begin(&o, &s, 0);
+    json_object(&o);
+    json_put_key(&o, "normalizer");
+    json_object(&o);
+    json_put_key(&o, "type");
+    json_put_z(&o, "Sequence");
+    json_put_key(&o, "normalizers");
+    json_array(&o);
+    const struct json *parts = json_get(json_get(variant, "normalizer"), "normalizers");
+    for (const struct json *p = json_first(parts); p; p = json_next(p)) {
+        bool table = text_is(json_text(json_get(p, "type")), "Precompiled");
+        json_put_value(&o, table ? json_first(json_get(json_get(real, "normalizer"), "normalizers")) : p);
+    }
+    json_end_array(&o);
+    json_end_object(&o);
+    json_put_key(&o, "pre_tokenizer");
+    json_put_value(&o, json_get(variant, "pre_tokenizer"));
+    json_put_key(&o, "added_tokens");
+    json_put_value(&o, json_get(real, "added_tokens"));
+    json_put_key(&o, "model");
+    json_put_value(&o, json_get(real, "model"));
+    json_end_object(&o);
+    ck_assert_int_eq(str_status(&s, NULL), 0);
+    test_write(path, s.p, s.n);
+    str_free(&s);
+}
+
+START_TEST(public_variants_of_the_json_file_are_the_same_tokenizer) {
+    SKIP_WITHOUT_DATA();
+    struct json *real = read_json("tokenizer/tokenizer.json"), *variants = read_json("tokenizer/tokenizer_json_variants.json");
+    rsd_tokenizer *a = open_real(files[0]), *b = NULL;
+    const char *path = test_path(test_dir(), "tokenizer.json");
+    size_t n = 0;
+    for (const struct json *v = json_first(variants); v; v = json_next(v), n++) {
+        write_variant(path, real, v);
+        ck_assert_msg(rsd_tokenizer_open(ctx, path, &b) == RSD_OK, "%s", rsd_ctx_error(ctx));
+        ck_assert_str_eq(rsd_tokenizer_hash(a), rsd_tokenizer_hash(b));
+        rsd_tokenizer_close(b);
+    }
+    ck_assert_uint_eq(n, 3);
+    json_free(real);
+    json_free(variants);
+    close_real(a);
+}
+END_TEST
+
 START_TEST(sentinels_stand_behind_the_pieces) {
     SKIP_WITHOUT_DATA();
     rsd_tokenizer *t = open_real(files[_i]);
@@ -333,6 +391,7 @@ Suite *text_tokenizer_suite(void) {
     tcase_add_loop_test(c, golden_id_lists_decode, 0, 2);
     tcase_add_loop_test(c, sentinels_stand_behind_the_pieces, 0, 2);
     tcase_add_test(c, both_files_are_the_same_tokenizer);
+    tcase_add_test(c, public_variants_of_the_json_file_are_the_same_tokenizer);
     tcase_add_test(c, wrong_ids_and_early_calls_are_refused);
     tcase_add_loop_test(c, spans_name_the_original_bytes, 0, (int)(sizeof spans / sizeof *spans));
     tcase_add_test(c, spans_cover_all_but_removed_blanks);
