@@ -1,5 +1,6 @@
-/* Final answers. The reference compared the last `\d*\.?\d+` of prediction and gold, which reads 2,000 as 0, loses signs, and calls a reply right when the gold
- * answer has no number; here the gold answer decides how the two are compared, and an answer that cannot be read is wrong. */
+/* Final answers. The reference compared the last `\d*\.?\d+` of prediction and gold, which reads 2,000 as 0, loses signs, and
+ * calls a reply right when the gold answer has no number; here the gold answer decides how the two are compared, and an answer
+ * that cannot be read is wrong. */
 #include "text/answer.h"
 
 #include <string.h>
@@ -150,8 +151,9 @@ bool answer_number(struct text reply, enum answer_parser parser, double *value) 
     return found;
 }
 
-/* Letters and digits in lower case, runs of anything else as one blank; dots and apostrophes vanish (p.m. = pm), but for decimal points; a comma
- * between digits vanishes if it separates thousands, a colon, slash or decimal point between digits stays, and so does a sign. */
+/* Letters and digits in lower case, runs of anything else as one blank; dots and apostrophes vanish (p.m. = pm), but for
+ * decimal points; a comma between digits vanishes if it separates thousands, a colon, slash or decimal point between digits
+ * stays, and so does a sign. */
 struct plain {
     struct text t;
     size_t i;

@@ -1,8 +1,10 @@
-/* The final answer of a reply: finding it, and telling whether it is the gold answer. Works on any bytes, in one pass, without locale and without memory.
+/* The final answer of a reply: finding it, and telling whether it is the gold answer. Works on any bytes, in one pass, without
+ * locale and without memory.
  *
- * STRICT is what a trained student or teacher must write: an answer after the last "The answer is" (case-sensitive). LENIENT takes what an untrained
- * model may write instead: "answer is" or "answer:" in any case, "#### N", else the last number (for other answers: the last line).
- * Both read thousands separators, signs, decimals, fractions, currency, percent and units, which the reference's `\d*\.?\d+` did not. */
+ * STRICT is what a trained student or teacher must write: an answer after the last "The answer is" (case-sensitive). LENIENT
+ * takes what an untrained model may write instead: "answer is" or "answer:" in any case, "#### N", else the last number (for
+ * other answers: the last line). Both read thousands separators, signs, decimals, fractions, currency, percent and units,
+ * which the reference's `\d*\.?\d+` did not. */
 #ifndef TEXT_ANSWER_H
 #define TEXT_ANSWER_H
 
@@ -10,16 +12,18 @@
 
 enum answer_parser { ANSWER_STRICT, ANSWER_LENIENT };
 
-/* What the reply states: the rest of the line after the marker (of the next line that is not blank if there is no rest), without blanks around it and a full stop
- * behind it. False if there is none. *out points into the reply. */
+/* What the reply states: the rest of the line after the marker (of the next line that is not blank if there is no rest),
+ * without blanks around it and a full stop behind it. False if there is none. *out points into the reply. */
 bool answer_find(struct text reply, enum answer_parser parser, struct text *out);
 
-/* The number it states: the last one in what answer_find gives (LENIENT: in its first sentence that has one; without a marker in the whole reply). */
+/* The number it states: the last one in what answer_find gives (LENIENT: in its first sentence that has one; without a marker
+ * in the whole reply). */
 bool answer_number(struct text reply, enum answer_parser parser, double *value);
 
-/* Whether the reply states the gold answer. A gold answer that is a number, or a list of numbers ("5; 15; 20"), is compared as such (72 = 72.0, 5/2 = 2.5), all
- * others as text without case, blanks and punctuation; LENIENT also takes the first clause ("Yes, because") and the letter of an option ("(B) 3 dogs"). A gold
- * answer may still be a whole GSM8K solution ending in "#### N". An empty one is never right. */
+/* Whether the reply states the gold answer. A gold answer that is a number, or a list of numbers ("5; 15; 20"), is compared as
+ * such (72 = 72.0, 5/2 = 2.5), all others as text without case, blanks and punctuation; LENIENT also takes the first clause
+ * ("Yes, because") and the letter of an option ("(B) 3 dogs"). A gold answer may still be a whole GSM8K solution ending in
+ * "#### N". An empty one is never right. */
 bool answer_correct(struct text reply, struct text gold, enum answer_parser parser);
 
 /* A gold answer: what stands behind the last "####" if there is one, without blanks around it. */
@@ -28,7 +32,8 @@ struct text answer_gold(struct text gold);
 /* Whether two bare answers are the same, as answer_correct compares. */
 bool answer_equal(struct text a, struct text gold);
 
-/* The reply up to the end of its first line with "answer is" (case-sensitive, as in the reference), without that line's end; all of it if there is no such line. */
+/* The reply up to the end of its first line with "answer is" (case-sensitive, as in the reference), without that line's end;
+ * all of it if there is no such line. */
 struct text answer_cut(struct text reply);
 
 /* The next number at or behind *pos: its value, and where it stands (*begin with sign and currency); *pos moves behind it. */

@@ -1,6 +1,7 @@
-/* `tokenizer.json` of Hugging Face, as far as it describes a SentencePiece unigram model. The file lists normaliser and splitter as a chain of parts; the
- * chains that stand for SentencePiece's own behaviour are recognised and everything else is refused by name: ids must equal those of the
- * spiece.model the file was made from, not those of the Rust code that reads it (which differs on combining marks and ties). */
+/* `tokenizer.json` of Hugging Face, as far as it describes a SentencePiece unigram model. The file lists normaliser and
+ * splitter as a chain of parts; the chains that stand for SentencePiece's own behaviour are recognised and everything else is
+ * refused by name: ids must equal those of the spiece.model the file was made from, not those of the Rust code that reads it
+ * (which differs on combining marks and ties). */
 #include "text/vocab.h"
 
 #include "core/json.h"

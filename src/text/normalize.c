@@ -1,10 +1,11 @@
 /* Normalisation as sentencepiece does it (normalizer.cc of that project describes the behaviour; this is our own code).
  *
- * The table is a Darts-clone double array (unit layout: github.com/s-yata/darts-clone): from each position of the text the longest key wins and is
- * replaced by the zero-terminated text at its value. What no key matches passes as it is, an invalid byte becomes U+FFFD. Blanks at both ends and in
- * runs are removed, the others become U+2581, one is put in front.
+ * The table is a Darts-clone double array (unit layout: github.com/s-yata/darts-clone): from each position of the text the
+ * longest key wins and is replaced by the zero-terminated text at its value. What no key matches passes as it is, an invalid
+ * byte becomes U+FFFD. Blanks at both ends and in runs are removed, the others become U+2581, one is put in front.
  *
- * Nearly all text is ASCII that no longer key starts with: a table of 128 entries, made at load, decides these bytes without a walk. */
+ * Nearly all text is ASCII that no longer key starts with: a table of 128 entries, made at load, decides these bytes without a
+ * walk. */
 #include "text/normalize.h"
 
 #include "text/utf8.h"
@@ -196,7 +197,8 @@ static void put_blank(const struct normalizer *z, struct normal *o, size_t from,
     put_byte(o, SPACE_SYMBOL[2], to, to);
 }
 
-/* Of several blanks in a row the last becomes the U+2581: the blank in front is moved (but not the prefix, which came from no text). */
+/* Of several blanks in a row the last becomes the U+2581: the blank in front is moved (but not the prefix, which came from no
+ * text). */
 static bool move_blank(const struct normalizer *z, struct normal *o, size_t from, size_t to) {
     const size_t n = z->escape ? 3 : 1;
     if (o->n < n || o->from[o->n - n] == o->to[o->n - n])

@@ -4,7 +4,8 @@
 
 #include "text/trie.h"
 
-/* What a model file says. `charsmap` is its precompiled table, empty for none; `user` holds the user-defined symbols, which pass unchanged (unit NULL: none). */
+/* What a model file says. `charsmap` is its precompiled table, empty for none; `user` holds the user-defined symbols, which
+ * pass unchanged (unit NULL: none). */
 struct normalizer {
     uint32_t *unit; /* Darts-clone double array, NULL: no table */
     size_t n_units;
@@ -20,8 +21,9 @@ struct normalizer {
 int normalizer_init(struct normalizer *z, const struct allocator *a, struct text charsmap, size_t offset, struct err *e);
 void normalizer_free(struct normalizer *z);
 
-/* The normalised text. Bytes from one piece of input [b, e) share to[k] = e; the first of them has from[k] = b, the others e. A run of normalised bytes k .. l-1 thus came from
- * from[k] .. to[l-1], and cutting anywhere gives spans in order that do not overlap. Zero it to start; buffers are used again. */
+/* The normalised text. Bytes from one piece of input [b, e) share to[k] = e; the first of them has from[k] = b, the others e.
+ * A run of normalised bytes k .. l-1 thus came from from[k] .. to[l-1], and cutting anywhere gives spans in order that do not
+ * overlap. Zero it to start; buffers are used again. */
 struct normal {
     char *p;
     uint32_t *from, *to;

@@ -1,5 +1,5 @@
-/* Numbers in running text. Digits are turned into a double by hand (19 significant digits, then a power of ten), so that no locale is asked and equal
- * values written differently (72, 72.0, 72.00; 1,200 and 1200; 5/2 and 2.5) become the same double. */
+/* Numbers in running text. Digits are turned into a double by hand (19 significant digits, then a power of ten), so that no
+ * locale is asked and equal values written differently (72, 72.0, 72.00; 1,200 and 1200; 5/2 and 2.5) become the same double. */
 #include "text/answer.h"
 
 #include <math.h>
@@ -129,8 +129,8 @@ static size_t minus_before(struct text t, size_t i) {
     return i >= 3 && t.p[i - 3] == '\xe2' && t.p[i - 2] == '\x88' && t.p[i - 1] == '\x92' ? 3 : 0;
 }
 
-/* Goes left from the digits at i over currency, sign ("-$5", "$-5") and the bracket of "-(1/3)". A minus behind a word, a number or another
- * minus is an operator or a dash. Returns where the number begins. */
+/* Goes left from the digits at i over currency, sign ("-$5", "$-5") and the bracket of "-(1/3)". A minus behind a word, a
+ * number or another minus is an operator or a dash. Returns where the number begins. */
 static size_t scan_sign(struct text t, size_t i, size_t end, bool *negative) {
     size_t at = i - currency_before(t, i);
     bool bracket = at && t.p[at - 1] == '(' && end < t.n && t.p[end] == ')';

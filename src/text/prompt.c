@@ -1,5 +1,6 @@
-/* The templates of the reference (notebooks of FranxYao/FlanT5-CoT-Specialization, as printed), kept to the byte: its students were trained on these
- * line ends. Its demonstrations could contain the question itself; demo_is_same exists so that ours cannot. */
+/* The templates of the reference (notebooks of FranxYao/FlanT5-CoT-Specialization, as printed), kept to the byte: its students
+ * were trained on these line ends. Its demonstrations could contain the question itself; demo_is_same exists so that ours
+ * cannot. */
 #include "text/prompt.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
-/* `spiece.model`: a serialised ModelProto of SentencePiece (field numbers: sentencepiece_model.proto of google/sentencepiece). What we cannot do
- * faithfully (another model type, byte fallback, blanks as suffix, a denormaliser) is refused by name; unknown fields are skipped, as the format wants. */
+/* `spiece.model`: a serialised ModelProto of SentencePiece (field numbers: sentencepiece_model.proto of google/sentencepiece).
+ * What we cannot do faithfully (another model type, byte fallback, blanks as suffix, a denormaliser) is refused by name;
+ * unknown fields are skipped, as the format wants. */
 #include "text/vocab.h"
 
 #include "text/wire.h"

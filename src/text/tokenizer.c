@@ -1,4 +1,5 @@
-/* The public tokenizer: a vocabulary from either file form, normaliser and unigram model built from it, and buffers that every call uses again. */
+/* The public tokenizer: a vocabulary from either file form, normaliser and unigram model built from it, and buffers that every
+ * call uses again. */
 #include "reasondistill/tokenizer.h"
 
 #include "base/ctx.h"
@@ -154,7 +155,8 @@ int rsd_tokenizer_spans(const rsd_tokenizer *t, const uint32_t **begin, const ui
     return RSD_OK;
 }
 
-/* Adds a piece's text with U+2581 as a blank; at the start of the text its leading blanks are dropped. True if the start is over. */
+/* Adds a piece's text with U+2581 as a blank; at the start of the text its leading blanks are dropped. True if the start is
+ * over. */
 static bool put_piece(rsd_tokenizer *t, struct text p, bool at_start) {
     static const size_t blank = sizeof SPACE_SYMBOL - 1;
     bool over = false;

@@ -1,5 +1,6 @@
-/* Building a double array from sorted keys. States are placed breadth first (no recursion: keys may be long); each takes the first base whose
- * slots are free, searched only in the last few blocks, so that building is linear in practice and fills about nine slots of ten. */
+/* Building a double array from sorted keys. States are placed breadth first (no recursion: keys may be long); each takes the
+ * first base whose slots are free, searched only in the last few blocks, so that building is linear in practice and fills
+ * about nine slots of ten. */
 #include "text/trie.h"
 
 #include <stdlib.h>

@@ -1,12 +1,12 @@
-/* A double array over bytes (Aoe 1989): the state after byte c in state s is unit[base(s) ^ c], valid if that unit carries the label c. A step is
- * one load of 8 bytes and one comparison, whatever the number of keys. */
+/* A double array over bytes (Aoe 1989): the state after byte c in state s is unit[base(s) ^ c], valid if that unit carries the
+ * label c. A step is one load of 8 bytes and one comparison, whatever the number of keys. */
 #ifndef TEXT_TRIE_H
 #define TEXT_TRIE_H
 
 #include "core/str.h"
 
-/* unit: bits 0-23 base, 24-32 label (256: free), 33-63 value + 1 (0: no key ends here). No two states share a base, so the label alone tells
- * whether a unit belongs to the state that asks. */
+/* unit: bits 0-23 base, 24-32 label (256: free), 33-63 value + 1 (0: no key ends here). No two states share a base, so the
+ * label alone tells whether a unit belongs to the state that asks. */
 struct trie {
     uint64_t *unit; /* a whole number of blocks of 256; unit[0] is the root */
     size_t n;

@@ -1,8 +1,9 @@
-/* Viterbi over characters, left to right: from the best path up to each character, all pieces that start there are tried from short to long.
+/* Viterbi over characters, left to right: from the best path up to each character, all pieces that start there are tried from
+ * short to long.
  *
- * Equal scores are common (runs of dots, long random words), so the arithmetic is part of the contract, bit for bit that of sentencepiece: a candidate
- * is a double (piece score + best so far), it wins if strictly greater than what is stored, and what is stored is a float. The unknown
- * piece's candidate is a float from the start. */
+ * Equal scores are common (runs of dots, long random words), so the arithmetic is part of the contract, bit for bit that of
+ * sentencepiece: a candidate is a double (piece score + best so far), it wins if strictly greater than what is stored, and
+ * what is stored is a float. The unknown piece's candidate is a float from the start. */
 #include "text/unigram.h"
 
 #include <float.h>

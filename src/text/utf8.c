@@ -1,4 +1,5 @@
-/* The only file that sees utf8proc: decoding with all rules of RFC 3629, and widths from the Unicode tables. ASCII never reaches the library. */
+/* The only file that sees utf8proc: decoding with all rules of RFC 3629, and widths from the Unicode tables. ASCII never
+ * reaches the library. */
 #include "text/utf8.h"
 
 #include <utf8proc.h>

@@ -4,8 +4,8 @@
 
 #include "core/str.h"
 
-/* Bytes of the valid character at p (1 to 4) and its code point, or 0 if there is none: overlong forms, surrogates, values above U+10FFFF and
- * cut sequences are invalid. n > 0. cp may be NULL. */
+/* Bytes of the valid character at p (1 to 4) and its code point, or 0 if there is none: overlong forms, surrogates, values
+ * above U+10FFFF and cut sequences are invalid. n > 0. cp may be NULL. */
 size_t utf8_next(const char *p, size_t n, int32_t *cp);
 
 bool utf8_valid(struct text t, size_t *bad); /* bad (may be NULL): offset of the first invalid byte */

@@ -1,5 +1,5 @@
-/* A reader for the protocol buffer wire format that is enough for sentencepiece_model.proto: varints, fixed words, length-delimited values. Groups
- * (wire types 3 and 4) left the format before SentencePiece existed and are an error. */
+/* A reader for the protocol buffer wire format that is enough for sentencepiece_model.proto: varints, fixed words,
+ * length-delimited values. Groups (wire types 3 and 4) left the format before SentencePiece existed and are an error. */
 #include "text/wire.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
-/* Reading the protocol buffer wire format (https://protobuf.dev/programming-guides/encoding/): a message is a run of fields, each a key (number, wire
- * type) and a value. Nothing is copied; every step is checked against the end, and errors give the byte offset in the file. */
+/* Reading the protocol buffer wire format (https://protobuf.dev/programming-guides/encoding/): a message is a run of fields,
+ * each a key (number, wire type) and a value. Nothing is copied; every step is checked against the end, and errors give the
+ * byte offset in the file. */
 #ifndef TEXT_WIRE_H
 #define TEXT_WIRE_H
 

@@ -130,7 +130,8 @@ struct sample_check {
     size_t checked;
 };
 
-/* A printed in-context sample is taken apart at its blank lines; built again from the data set's questions and solutions it must be the same. */
+/* A printed in-context sample is taken apart at its blank lines; built again from the data set's questions and solutions it
+ * must be the same. */
 static void rebuild_sample(const struct json *line, void *user) {
     struct sample_check *s = user;
     struct text name = json_text(json_get(line, "format")), printed = json_text(json_get(line, "question"));

@@ -151,7 +151,8 @@ static struct json *read_json(const char *name) {
     return doc;
 }
 
-/* The real tokenizer.json with normaliser and splitter of another public file (whose table the pack leaves out: it is the same). */
+/* The real tokenizer.json with normaliser and splitter of another public file (whose table the pack leaves out: it is the
+ * same). */
 static void write_variant(const char *path, const struct json *real, const struct json *variant) {
     struct str s;
     struct json_out o;
