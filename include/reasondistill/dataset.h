@@ -24,6 +24,7 @@ typedef struct rsd_build_options {
     uint32_t formats;      /* bit 1 << rsd_format; default all four */
     int32_t shots;         /* demonstrations of the in-context formats, default 4 */
     int32_t keep;          /* RSD_KEEP_CORRECT */
+    int32_t reserved;      /* 0 */
 } rsd_build_options;
 RSD_API int rsd_build_options_init(rsd_build_options *o, size_t size);
 
