@@ -55,6 +55,12 @@ static void dropout_span(float *const p[MAX_OPERANDS], size_t n, uint64_t elemen
     const float *in = p[1];
     for (size_t i = 0, m; i < n; i += m) {
         m = min_size(n - i, MASK_GROUP - (size_t)(element + i) % MASK_GROUP);
+        /* The mask takes long enough for the processor to lose sight of the next elements. */
+        for (size_t k = 0; k < MASK_GROUP; k += LANES) {
+            size_t ahead = min_size(i + 4 * MASK_GROUP + k, n - 1);
+            __builtin_prefetch(in + ahead);
+            __builtin_prefetch(y + ahead, 1);
+        }
         mask_fill(w, m, element + i, d);
 #pragma omp simd
         for (size_t k = 0; k < m; k++) {

@@ -70,8 +70,8 @@ static size_t tiles(const struct gemm_job *j) {
     return ((j->c.rows + j->tile_m - 1) / j->tile_m) * ((j->c.cols + j->tile_n - 1) / j->tile_n);
 }
 
-/* Large tiles, since each packs its operands for itself; yet enough of them that the threads end together, down to about a
- * million multiplications each: some ten microseconds. */
+/* Large tiles, since each packs its operands for itself (below 400 x 400 that costs more than a tenth); yet enough of them that the
+ * threads end together, down to some ten microseconds each. */
 static void cut(struct gemm_job *j) {
     double work = (double)j->c.rows * (double)j->c.cols * (double)j->k;
     size_t most_m = 512, most_n = 1024;
@@ -79,7 +79,8 @@ static void cut(struct gemm_job *j) {
         j->tile_m = piece(j->c.rows, most_m, 16);
         j->tile_n = piece(j->c.cols, most_n, 16);
         size_t n = tiles(j);
-        if (n >= 12 || work / (double)n < 2e6 || (j->tile_m <= 32 && j->tile_n <= 32)) {
+        if (n >= 12 || (n >= 4 && j->tile_m * j->tile_n <= 400 * 400) || work / (double)n < 2e6 ||
+            (j->tile_m <= 32 && j->tile_n <= 32)) {
             return;
         }
         if (j->tile_m >= j->tile_n) {
