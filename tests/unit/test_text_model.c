@@ -428,6 +428,44 @@ START_TEST(json_files_we_cannot_follow_are_refused_by_name) {
 }
 END_TEST
 
+/* Damage that leaves JSON: a value or key replaced by another one. */
+START_TEST(json_files_with_other_values_never_crash) {
+    static const char *const values[] = {
+        "null", "1", "-7", "\"x\"", "[]", "{}", "true", "[[\"a\",1]]", "{\"type\":\"Sequence\"}"};
+    struct rng r = rng_make(2, 0);
+    size_t opened_anyway = 0, refused_files = 0;
+    for (int round = 0; round < 3000; round++) {
+        json_model("{\"type\":\"Sequence\",\"normalizers\":[" RUNS "]}", META, "Unigram", ADDED);
+        struct str damaged;
+        str_init(&damaged, &mem_std);
+        size_t at = rng_below(&r, model.n);
+        while (at < model.n && !strchr(":,[", model.p[at]))
+            at++;
+        size_t from = at + 1, to = from;
+        int depth = 0;
+        for (bool quoted = false; to < model.n && (quoted || depth > 0 || !strchr(",]}", model.p[to])); to++) {
+            quoted = quoted != (model.p[to] == '"');
+            depth += quoted ? 0 : (model.p[to] == '{' || model.p[to] == '[') - (model.p[to] == '}' || model.p[to] == ']');
+        }
+        str_add(&damaged, model.p, from < model.n ? from : model.n);
+        str_addz(&damaged, values[rng_below(&r, sizeof values / sizeof *values)]);
+        str_add(&damaged, model.p + to, model.n - to);
+        rsd_tokenizer *t = open_bytes(ctx, &damaged);
+        if (t) {
+            opened_anyway++;
+            free(encoded(t, "ab cab", 6));
+        } else {
+            refused_files++;
+            ck_assert_ptr_nonnull(strstr(rsd_ctx_error(ctx), "spiece.model: "));
+        }
+        rsd_tokenizer_close(t);
+        str_free(&damaged);
+    }
+    ck_assert_uint_gt(opened_anyway, 100);
+    ck_assert_uint_gt(refused_files, 1000);
+}
+END_TEST
+
 Suite *text_model_suite(void) {
     Suite *s = suite_create("text models");
     TCase *c = tcase_create("made models");
@@ -446,6 +484,7 @@ Suite *text_model_suite(void) {
     tcase_add_test(c, added_tokens_behind_the_pieces_become_ids);
     tcase_add_test(c, the_hash_is_that_of_the_same_spiece_model);
     tcase_add_loop_test(c, json_files_we_cannot_follow_are_refused_by_name, 0, (int)(sizeof json_bad / sizeof *json_bad));
+    tcase_add_test(c, json_files_with_other_values_never_crash);
     suite_add_tcase(s, c);
     return s;
 }
