@@ -6,12 +6,8 @@
 #include "t5/model.h"
 
 struct run model_run(rsd_t5 *m, bool train, struct err *e) {
-    return (struct run){.x = ctx_exec(m->ctx, e),
-                        .acts = &m->acts,
-                        .c = &m->w->config,
-                        .train = train,
-                        .drop = {.p = (float)m->dropout, .seed = m->seed},
-                        .step = m->step};
+    return (struct run){
+        .x = ctx_exec(m->ctx, e), .acts = &m->acts, .c = &m->w->config, .train = train, .drop = m->drop, .step = m->drop_step};
 }
 
 bool model_shared(const rsd_t5 *m) {
@@ -44,6 +40,8 @@ static const int32_t *shifted(const struct run *r, const rsd_batch *b) {
 
 static int forward(rsd_t5 *m, bool train, struct err *e) {
     const rsd_batch *b = &m->batch;
+    m->drop = (struct dropout){.p = (float)m->dropout, .seed = m->seed};
+    m->drop_step = m->step;
     struct run r = model_run(m, train, e);
     arena_reset(&m->acts);
     m->enc = (struct stack_acts){
@@ -117,9 +115,6 @@ int rsd_t5_zero_grad(rsd_t5 *m) {
 int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step) {
     if (!(rate >= 0 && rate < 1))
         return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_set_dropout: the rate must be at least 0 and below 1");
-    if (m->state == T5_TRAINING || m->state == T5_HEADED)
-        return ctx_fail(m->ctx, RSD_ESTATE,
-                        "rsd_t5_set_dropout: a forward with RSD_TRAIN waits for its backward with the masks it had");
     m->dropout = rate;
     m->seed = seed;
     m->step = step;

@@ -131,13 +131,15 @@ enum t5_state { T5_IDLE, T5_INFERRED, T5_TRAINING, T5_HEADED };
 struct rsd_t5 {
     rsd_ctx *ctx;
     struct t5_weights *w;
-    double dropout;
+    double dropout; /* of the next forward */
     uint64_t seed, step;
 
     enum t5_state state;
     struct arena acts;     /* of the last forward, kept until the next */
     struct arena decoding; /* of generate */
     rsd_batch batch;
+    struct dropout drop; /* of the last forward: its backward makes the same masks */
+    uint64_t drop_step;
     struct stack_acts enc, dec;
 };
 

@@ -21,6 +21,8 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, r
     char *config = NULL;
     rsd_t5 *m = NULL;
     struct t5_weights *w = NULL;
+    if (!ctx || !out)
+        return RSD_EINVAL;
     *out = NULL;
     if (!path)
         return ctx_fail(ctx, RSD_EINVAL, "no path");
@@ -56,6 +58,8 @@ int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out)
 
 int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out) {
     struct err e = {0};
+    if (!src || !ctx || !out)
+        return RSD_EINVAL;
     *out = model_new(ctx, src->w, &e);
     if (*out)
         atomic_fetch_add(&src->w->refs, 1);

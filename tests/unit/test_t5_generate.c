@@ -4,6 +4,7 @@
 #include "core/rng.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +154,47 @@ START_TEST(refilled_batches_give_what_one_by_one_gives) {
 }
 END_TEST
 
+struct thread_job {
+    rsd_ctx *ctx;
+    rsd_t5 *m;
+    const struct inputs *in;
+    struct collected *c;
+};
+
+static void *generate_thread(void *arg) {
+    struct thread_job *j = arg;
+    j->c = generate(j->ctx, j->m, j->in, 6);
+    return NULL;
+}
+
+START_TEST(two_threads_generate_from_one_set_of_weights) {
+    struct inputs in = make_inputs();
+    rsd_ctx *ctx = t5_ctx(1);
+    rsd_t5 *m = uneven_model(ctx, tiny_gated);
+    struct collected *alone = generate(ctx, m, &in, 6);
+    struct thread_job jobs[2];
+    pthread_t threads[2];
+    for (size_t k = 0; k < 2; k++) {
+        jobs[k] = (struct thread_job){.ctx = t5_ctx(1), .in = &in};
+        OK(ctx, rsd_t5_share(m, jobs[k].ctx, &jobs[k].m));
+    }
+    for (size_t k = 0; k < 2; k++)
+        ck_assert_int_eq(pthread_create(&threads[k], NULL, generate_thread, &jobs[k]), 0);
+    for (size_t k = 0; k < 2; k++) {
+        ck_assert_int_eq(pthread_join(threads[k], NULL), 0);
+        ck_assert_mem_eq(jobs[k].c->ids, alone->ids, sizeof alone->ids);
+        ck_assert_mem_eq(jobs[k].c->logprobs, alone->logprobs, sizeof alone->logprobs);
+        free(jobs[k].c);
+        rsd_t5_close(jobs[k].m);
+        rsd_ctx_close(jobs[k].ctx);
+    }
+    free(alone);
+    free_inputs(&in);
+    rsd_t5_close(m);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(a_callback_that_returns_nonzero_stops_generation) {
     rsd_ctx *ctx = t5_ctx(1);
     rsd_t5 *m = t5_make(ctx, tiny_tied, 7);
@@ -238,6 +280,7 @@ TCase *t5_generate_case(void) {
     TCase *c = tcase_create("generate");
     tcase_add_loop_test(c, generated_tokens_are_the_argmax_of_the_forward_pass, 0, 2);
     tcase_add_loop_test(c, refilled_batches_give_what_one_by_one_gives, 0, 2);
+    tcase_add_test(c, two_threads_generate_from_one_set_of_weights);
     tcase_add_test(c, a_callback_that_returns_nonzero_stops_generation);
     tcase_add_test(c, a_pending_forward_survives_generation);
     tcase_add_test(c, wrong_inputs_and_options_are_refused);

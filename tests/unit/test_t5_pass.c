@@ -179,6 +179,36 @@ START_TEST(gradients_add_up_over_micro_batches) {
 }
 END_TEST
 
+/* Settings made between forward and backward are for the next forward. */
+START_TEST(backward_makes_the_masks_of_its_forward) {
+    rsd_ctx *ctx = t5_ctx(1);
+    struct owned_batch o;
+    float *grads[2];
+    size_t n = 0;
+    owned_random(&o, SEQUENCES, lengths, VOCAB, 3);
+    for (int k = 0; k < 2; k++) {
+        rsd_t5 *m = t5_make(ctx, tiny_gated, 7);
+        rsd_loss *loss = NULL;
+        OK(ctx, rsd_loss_open(ctx, NULL, &loss));
+        OK(ctx, rsd_t5_set_dropout(m, 0.3, 1, 1));
+        OK(ctx, rsd_t5_forward(m, &o.b, RSD_TRAIN));
+        if (k)
+            OK(ctx, rsd_t5_set_dropout(m, 0.1, 2, 2));
+        OK(ctx, rsd_loss_begin(loss, &o.b, 1));
+        OK(ctx, rsd_t5_head(m, rsd_loss_tile, loss));
+        OK(ctx, rsd_t5_backward(m));
+        grads[k] = read_grad(ctx, m, 0, &n);
+        rsd_loss_close(loss);
+        rsd_t5_close(m);
+    }
+    ck_assert_mem_eq(grads[0], grads[1], n * sizeof *grads[0]);
+    free(grads[0]);
+    free(grads[1]);
+    owned_free(&o);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(dropout_is_a_function_of_seed_and_step) {
     rsd_ctx *ctx = t5_ctx(2);
     rsd_t5 *m = t5_make(ctx, tiny_gated, 7);
@@ -230,7 +260,6 @@ START_TEST(calls_in_the_wrong_order_are_refused) {
     FAILS(ctx, RSD_EINVAL, "no function", rsd_t5_head(m, NULL, NULL));
     OK(ctx, rsd_t5_forward(m, &o.b, RSD_TRAIN));
     FAILS(ctx, RSD_ESTATE, "rsd_t5_head", rsd_t5_backward(m));
-    FAILS(ctx, RSD_ESTATE, "masks", rsd_t5_set_dropout(m, 0, 0, 0));
     ck_assert_int_eq(rsd_t5_head(m, leave, &stop), stop); /* handed back unchanged */
     FAILS(ctx, RSD_ESTATE, "rsd_t5_head", rsd_t5_backward(m));
     OK(ctx, rsd_t5_forward(m, &o.b, RSD_TRAIN));
@@ -436,6 +465,7 @@ TCase *t5_pass_case(void) {
     tcase_add_loop_test(c, one_two_and_three_threads_give_the_same_bits, 0, 2);
     tcase_add_loop_test(c, a_sequence_does_not_see_its_neighbours, 0, 2);
     tcase_add_loop_test(c, gradients_add_up_over_micro_batches, 0, 2);
+    tcase_add_test(c, backward_makes_the_masks_of_its_forward);
     tcase_add_test(c, dropout_is_a_function_of_seed_and_step);
     tcase_add_test(c, calls_in_the_wrong_order_are_refused);
     tcase_add_test(c, a_malformed_batch_is_refused_by_sequence_and_position);
