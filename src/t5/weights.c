@@ -16,6 +16,7 @@ struct loader {
     char **paths; /* of the shards */
     size_t cap;
     struct map shard_of; /* file name -> number */
+    struct map place;    /* tensor -> number of its shard, from the index */
 };
 
 static int open_shard(struct loader *l, struct text name, size_t *number, struct err *e) {
@@ -77,7 +78,8 @@ static int open_files(struct loader *l, struct err *e) {
         open_shard(l, text_of("model.safetensors"), &number, e);
     else
         for (const struct json *v = json_first(l->weight_map); v && !e->code; v = json_next(v))
-            open_shard(l, json_text(v), &number, e);
+            if (!open_shard(l, json_text(v), &number, e))
+                map_put(&l->place, json_key(v), number, e);
 done:
     mem_free(&w->alloc, single);
     mem_free(&w->alloc, index);
@@ -89,11 +91,10 @@ done:
 static const struct safetensor *find(const struct loader *l, const char *name, size_t *shard, struct err *e) {
     const struct t5_weights *w = l->w;
     *shard = 0;
-    const struct json *where = l->weight_map ? json_get(l->weight_map, name) : NULL;
-    if (!w->n_shards || (l->weight_map && (!where || !map_get(&l->shard_of, json_text(where), shard))))
+    if (!w->n_shards || (l->weight_map && !map_get(&l->place, text_of(name), shard)))
         return NULL;
     const struct safetensor *t = safetensors_find(&w->shards[*shard], name);
-    if (!t && where)
+    if (!t && l->weight_map)
         err_set(e, ERR_FORMAT, "%s: tensor %s is missing, though model.safetensors.index.json places it there", l->paths[*shard],
                 name);
     return t;
@@ -222,6 +223,7 @@ static int bind(struct loader *l, struct err *e) {
 int weights_load(struct t5_weights *w, rsd_ctx *ctx, const char *dir, struct err *e) {
     struct loader l = {.w = w, .ctx = ctx, .dir = dir};
     map_init(&l.shard_of, &w->alloc);
+    map_init(&l.place, &w->alloc);
     if (open_files(&l, e) || settle_head(&l, e) || weights_layout(w, e))
         goto done;
     bind(&l, e);
@@ -230,6 +232,7 @@ done:
         mem_free(&w->alloc, l.paths[i]);
     mem_free(&w->alloc, l.paths);
     map_free(&l.shard_of);
+    map_free(&l.place);
     json_free(l.index);
     return e->code;
 }
