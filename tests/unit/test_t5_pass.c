@@ -3,7 +3,9 @@
 
 #include "core/rng.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -420,8 +422,8 @@ static int take(void *user, size_t input, int32_t id, float logprob, int finish)
     return 0;
 }
 
-static int whole_life(rsd_ctx *ctx, const char *config, const rsd_batch *b) {
-    rsd_t5 *m = NULL, *s = NULL;
+static int whole_life(rsd_ctx *ctx, const char *config, const char *dir, const rsd_batch *b) {
+    rsd_t5 *m = NULL, *s = NULL, *opened = NULL;
     rsd_generate_options o;
     rsd_generate_options_init(&o, sizeof o);
     o.max_tokens = 40; /* the caches grow once */
@@ -429,6 +431,9 @@ static int whole_life(rsd_ctx *ctx, const char *config, const rsd_batch *b) {
     rc = rc ? rc : bare_step(m, b);
     rc = rc ? rc : rsd_t5_generate(m, b->enc_ids, b->enc_offsets, b->n, &o, take, NULL);
     rc = rc ? rc : rsd_t5_share(m, ctx, &s);
+    rc = rc ? rc : rsd_t5_save(m, dir, RSD_BF16, NULL);
+    rc = rc ? rc : rsd_t5_open(ctx, dir, &opened);
+    rsd_t5_close(opened);
     rsd_t5_close(s);
     rsd_t5_close(m);
     return rc;
@@ -438,13 +443,17 @@ START_TEST(memory_that_runs_out_is_an_error_and_leaks_nothing) {
     struct owned_batch o;
     owned_random(&o, SEQUENCES, lengths, VOCAB, 3);
     const char *config = test_path(test_dir(), "config.json");
+    char parent[PATH_MAX - 8], dir[PATH_MAX];
     test_write(config, tiny_tied, strlen(tiny_tied));
-    size_t failures = 0;
+    snprintf(parent, sizeof parent, "%s", test_dir());
+    snprintf(dir, sizeof dir, "%s/model", parent);
+    size_t failures = 0, n_names = 0;
+    char **names = NULL;
     for (size_t i = 1;; i++) {
         struct fail_alloc f;
         fail_alloc_init(&f, i, _i);
         rsd_ctx *ctx = counting_ctx(&f);
-        int rc = ctx ? whole_life(ctx, config, &o.b) : RSD_ENOMEM;
+        int rc = ctx ? whole_life(ctx, config, dir, &o.b) : RSD_ENOMEM;
         rsd_ctx_close(ctx);
         ck_assert_uint_eq(f.live, 0);
         if (!f.failed) {
@@ -453,6 +462,10 @@ START_TEST(memory_that_runs_out_is_an_error_and_leaks_nothing) {
         }
         ck_assert_int_eq(rc, RSD_ENOMEM);
         failures++;
+        ck_assert_int_eq(dir_names(&mem_std, parent, &names, &n_names, NULL), 0);
+        ck_assert_msg(n_names == 0 || (n_names == 1 && !strcmp(names[0], "model")), "half-written: %s", names[0]);
+        dir_names_free(&mem_std, names, n_names);
+        ck_assert_int_eq(dir_remove(dir, NULL), 0);
     }
     ck_assert_uint_gt(failures, 20);
     owned_free(&o);
