@@ -157,9 +157,8 @@ static int parse(const char *p, size_t n, struct json **out, struct err *e) {
     if (!doc) {
         code = err_set(e, ERR_NOMEM, "out of memory: a JSON document of %zu bytes", n);
     } else {
-        struct settle s = {.exact = scan.exact, .end = scan.exact + scan.n_exact, .duplicate = SIZE_MAX};
-        if (!scan.exact)
-            s.end = s.exact;
+        struct settle s = {.exact = scan.exact, .duplicate = SIZE_MAX};
+        s.end = scan.exact ? scan.exact + scan.n_exact : NULL;
         code = settle_value(&s, doc, e);
         if (!code && s.duplicate != SIZE_MAX)
             code = refuse_duplicate(&s, p, n, e);
