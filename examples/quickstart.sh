@@ -11,7 +11,7 @@ set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 out=$root/quickstart-out
-steps=3000 problems=20000 heldout=500 quick=false
+steps=3000 problems=24000 heldout=500 quick=false
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) quick=true steps=400 problems=5000 heldout=300 ;;

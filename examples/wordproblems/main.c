@@ -25,7 +25,7 @@ struct seen { /* questions told already, as hashes; open addressing, at most hal
 };
 
 static const char usage[] =
-    "usage: wordproblems --out FOLDER [--problems 20000] [--heldout 500] [--samples 1] [--seed 1] [--slip 0.04]\n"
+    "usage: wordproblems --out FOLDER [--problems 24000] [--heldout 500] [--samples 1] [--seed 1] [--slip 0.04]\n"
     "  --problems  training problems; --heldout  held-out problems\n"
     "  --samples   the teacher's replies to each training problem\n"
     "  --slip      probability that a step of the teacher's is wrong\n";
@@ -155,7 +155,7 @@ static bool options_read(struct options *o, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    struct options o = {.problems = 20000, .heldout = 500, .samples = 1, .seed = 1, .slip = 0.04};
+    struct options o = {.problems = 24000, .heldout = 500, .samples = 1, .seed = 1, .slip = 0.04};
     if (!options_read(&o, argc, argv)) {
         fputs(usage, stderr);
         return 2;
