@@ -57,6 +57,8 @@ static int ask(rsd_teacher *teacher, const char *question, const rsd_reply **rep
         if (status == RSD_OK)
             return RSD_OK;
     }
+    if (status == RSD_END)
+        fprintf(stderr, "ask_and_align: the recorded replies have none to this question\n");
     return status == RSD_END ? RSD_ENOTFOUND : status;
 }
 

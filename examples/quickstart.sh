@@ -3,8 +3,8 @@
 #
 # Builds the library, makes arithmetic word problems with the replies of a teacher on the spot, and distils them into a tiny T5 that starts from random
 # weights: once with chain of thought and the teacher's probabilities, once from answers only, for the same number of steps. Both are tested on problems
-# that neither has seen. No network, GPU or downloaded model is needed. About four minutes on two cores; --quick stops long before the student is good (about one
-# minute) and checks only that it learns.
+# that neither has seen. No network, GPU or downloaded model is needed. About three minutes on two cores; --quick stops long before the student is good, after
+# half a minute, and checks only that it learns.
 #
 # The last line is RESULT and a JSON object. Exit status 1 if something failed, or the student did not reach what the README promises.
 set -eu
@@ -46,7 +46,7 @@ build=$root/build
 [ -f "$build/build.ninja" ] || meson setup "$build" "$root" --buildtype=release >"$root/build-setup.log" 2>&1 ||
     { cat "$root/build-setup.log" >&2; fail "meson could not set up $build"; }
 rm -f "$root/build-setup.log"
-ninja -C "$build" src/cli/reasondistill examples/wordproblems | tail -n 1
+ninja -C "$build" src/cli/reasondistill examples/wordproblems examples/generate | tail -n 1
 PATH=$build/src/cli:$build/examples:$PATH
 
 # Only a folder that this script has made is replaced.
@@ -99,17 +99,17 @@ say "training, $steps steps: chain of thought with the teacher's probabilities; 
 echo "\$ reasondistill train answers.json &"
 reasondistill train answers.json >answers.log 2>&1 &
 answers=$!
-trap 'kill $answers 2>/dev/null || :' EXIT INT TERM
+trap 'kill $answers 2>/dev/null || :' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 run reasondistill train cot.json
 wait $answers || { cat answers.log >&2; fail "training on answers only failed"; }
 trap - EXIT INT TERM
 
 say "both students on $heldout problems they have not seen"
-for student in cot answers; do
-    mkdir -p $student/eval
-    evaluate $student/checkpoints/step-$steps zs-cot $student/eval/heldout-zs-cot.json
-    evaluate $student/checkpoints/step-$steps zs-ao $student/eval/heldout-zs-ao.json
-done
+mkdir -p cot/eval answers/eval
+evaluate cot/checkpoints/step-$steps zs-cot cot/eval/heldout-zs-cot.json
+evaluate answers/checkpoints/step-$steps zs-ao answers/eval/heldout-zs-ao.json
 mv before cot/eval/before
 
 # figure FILE KEY: the first number under that key of an evaluation
@@ -139,12 +139,12 @@ for file in cot/run.json cot/metrics.jsonl cot/checkpoints/step-$steps/model.saf
 done
 [ "$verdict" = fine ] || echo "quickstart: not what was promised: $verdict" >&2
 
+say "what the student writes for the first of them"
+question=$(sed -n '1s/.*"question":"\([^"]*\)".*/\1/p' heldout.jsonl)
+run generate cot/checkpoints/step-$steps "Q: $question
+Let's think step by step"
+
 say "run directory: $out/cot (answers only: $out/answers)"
-cat <<END
-Ask the student:
-  echo '{"text":"Q: Tom has 12 apples. He buys 5 more. Then he loses 3 apples. How many apples does Tom have now? Let\u0027s think step by step"}' |
-  $build/src/cli/reasondistill generate --model $out/cot/checkpoints/step-$steps
-END
 printf 'RESULT {"cot_before": %s, "cot": %s, "cot_interval": [%s, %s], "answer_only": %s, "answer_only_interval": [%s, %s], "n": %s, "seconds": %s}\n' \
     "$before" "$cot" "$cot_low" "$cot_high" "$answer_only" "$answer_low" "$answer_high" "$n" "$seconds"
 [ "$verdict" = fine ]

@@ -23,7 +23,7 @@ static const struct {
     {'+', {"{x} + {y} = {r} {u}.", "Now there are {x} + {y} = {r} {u}.", "So {n} has {x} + {y} = {r}."}},
     {'-', {"{x} - {y} = {r} {u}.", "That leaves {x} - {y} = {r} {u}.", "So {n} has {x} - {y} = {r}."}},
     {'*', {"{x} * {y} = {r} {u}.", "That makes {x} * {y} = {r} {u}.", "So {n} has {x} * {y} = {r}."}},
-    {'/', {"{x} / {y} = {r} {u}.", "Divided that is {x} / {y} = {r} {u}.", "So each part is {x} / {y} = {r}."}},
+    {'/', {"{x} / {y} = {r} {u}.", "Shared that is {x} / {y} = {r} {u}.", "So each part is {x} / {y} = {r}."}},
 };
 enum { SIGNS = sizeof wordings / sizeof *wordings };
 static const double order_share[2] = {0.6, 0.4};
