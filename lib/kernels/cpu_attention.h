@@ -63,9 +63,8 @@ static void scores(const struct attention_job *j, const struct tile *t, float *a
     const float *xr = q_rows(j, t, x), *yr = k_rows(j, t, y);
     size_t D = j->s->d_kv;
     if (t->m < LOOP_ROWS && !j->backward) {
-        for (size_t i = 0; i < t->m; i++) {
-            dot_rows(a + i * t->ld, xr + i * x.ld, yr, y.ld, t->n, D, 1, 0);
-        }
+        struct thin p = {a, xr, yr, t->ld, x.ld, y.ld, D, 1, 0, 0};
+        thin_product(&p, t->m, t->n);
     } else if (t->small) {
         transpose(t->turned, t->ld, yr, y.ld, t->n, D);
         product(a, t->ld, t->m, t->ld, D, (struct strided){xr, x.ld, 1}, t->turned, t->ld, false);

@@ -26,45 +26,124 @@ static inline float dot(const float *restrict a, const float *restrict b, size_t
     return sum;
 }
 
-/* Asks for four rows ahead of use. Short rows far apart (a head's part of the keys) are no pattern that the processor sees by itself. */
-static inline void fetch_rows(const float *rows, size_t ld, size_t first, size_t n, size_t D) {
-    for (size_t j = first; j < min_size(first + 4, n) && D <= 256; j++) {
-        for (size_t d = 0; d < D; d += LANES) {
-            __builtin_prefetch(rows + j * ld + d);
+/* ---- thin: c [m,n] = alpha a [m,k] w [n,k]^T + beta c ---- */
+
+#ifdef __AVX512F__
+enum { THIN_M = 4, THIN_N = 4 }; /* a block of c whose sums fit into the registers */
+#else
+enum { THIN_M = 2, THIN_N = 2 };
+#endif
+
+static inline float sum_lanes(const vec *v) {
+    typedef float half __attribute__((vector_size(32)));
+    typedef float quarter __attribute__((vector_size(16)));
+    const union {
+        vec v;
+        half h[2];
+    } a = {*v};
+    const union {
+        half v;
+        quarter h[2];
+    } b = {a.h[0] + a.h[1]};
+    quarter s = b.h[0] + b.h[1];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+struct thin {
+    float *c;
+    const float *a, *w;
+    size_t ldc, lda, ldw, k;
+    float alpha, beta;
+    size_t ahead; /* distance of what to fetch into the cache; 0: nothing */
+};
+
+/* One sum per element of c, in the order of k: the bits of a row do not depend on its neighbours. */
+static inline __attribute__((always_inline)) void thin_block(const struct thin *t, size_t M, size_t N) {
+    vec acc[4][4];
+    for (size_t i = 0; i < M; i++) {
+        for (size_t n = 0; n < N; n++) {
+            acc[i][n] = (vec){0};
+        }
+    }
+    size_t k = 0;
+    for (; k + LANES <= t->k; k += LANES) {
+        vec w[4];
+        for (size_t n = 0; n < N; n++) {
+            const float *p = t->w + n * t->ldw + k;
+            w[n] = *(const vec *)(const void *)p;
+            if (t->ahead) {
+                __builtin_prefetch(p + t->ahead);
+            }
+        }
+        for (size_t i = 0; i < M; i++) {
+            vec a = *(const vec *)(const void *)(t->a + i * t->lda + k);
+            for (size_t n = 0; n < N; n++) {
+                acc[i][n] += a * w[n];
+            }
+        }
+    }
+    for (size_t i = 0; i < M; i++) {
+        for (size_t n = 0; n < N; n++) {
+            float sum = sum_lanes(&acc[i][n]), *c = t->c + i * t->ldc + n;
+            for (size_t r = k; r < t->k; r++) {
+                sum += t->a[i * t->lda + r] * t->w[n * t->ldw + r];
+            }
+            *c = t->alpha * sum + (t->beta < 0 || t->beta > 0 ? t->beta * *c : 0.0F);
         }
     }
 }
 
-/* y[j] = alpha x . rows[j] + beta y[j]      beta 0 does not read y; four rows at a time share the loads of x */
-static void dot_rows(float *restrict y, const float *restrict x, const float *restrict rows, size_t ld, size_t n, size_t D,
-                     float alpha, float beta) {
-    float s[4];
-    for (size_t j = 0; j < n; j += 4) {
-        const float *r = rows + j * ld;
-        size_t m = min_size(4, n - j);
-        fetch_rows(rows, ld, j + 16, n, D);
-        if (m == 4) {
-            float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-            for (size_t d = 0; d < D; d++) {
-                s0 += x[d] * r[d];
-                s1 += x[d] * r[ld + d];
-                s2 += x[d] * r[2 * ld + d];
-                s3 += x[d] * r[3 * ld + d];
+/* A few rows of w stay in the first-level cache for all rows of a. Those ahead are asked for: short rows far apart (a head's
+ * part of the keys) are no pattern that the processor sees by itself, and long ones come too late. */
+static void thin_product(const struct thin *all, size_t m, size_t n) {
+    size_t rows_ahead = all->k <= 256 ? 16 : THIN_N;
+    for (size_t j = 0; j < n;) {
+        size_t N = n - j >= THIN_N ? THIN_N : 1;
+        for (size_t i = 0; i < m;) {
+            size_t M = m - i >= THIN_M ? THIN_M : 1;
+            struct thin t = *all;
+            t.c += i * t.ldc + j;
+            t.a += i * t.lda;
+            t.w += j * t.ldw;
+            t.ahead = i == 0 && j + rows_ahead + N <= n ? rows_ahead * t.ldw : 0;
+            if (M == THIN_M && N == THIN_N) {
+                thin_block(&t, THIN_M, THIN_N);
+            } else if (M == THIN_M) {
+                thin_block(&t, THIN_M, 1);
+            } else if (N == THIN_N) {
+                thin_block(&t, 1, THIN_N);
+            } else {
+                thin_block(&t, 1, 1);
             }
-            s[0] = s0;
-            s[1] = s1;
-            s[2] = s2;
-            s[3] = s3;
-        } else {
-            for (size_t i = 0; i < m; i++) {
-                s[i] = dot(x, r + i * ld, D);
-            }
+            i += M;
         }
-        for (size_t i = 0; i < m; i++) {
-            y[j + i] = alpha * s[i] + (beta < 0 || beta > 0 ? beta * y[j + i] : 0.0F);
-        }
+        j += N;
     }
+}
+
+struct thin_job {
+    struct rows rows;
+    struct thin t;
+    size_t m;
+};
+
+static void thin_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {
+    (void)worker;
+    const struct thin_job *j = (const struct thin_job *)(const void *)rows;
+    struct thin t = j->t;
+    t.c += first;
+    t.w += first * t.ldw;
+    thin_product(&t, j->m, last - first);
+}
+
+static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    if (ta || !tb || c.rows > THIN_ROWS) {
+        gemm_blas(x, c, ta, a, tb, b, alpha, beta);
+        return;
+    }
+    struct thin_job j = {
+        .rows = {.fn = thin_rows}, .t = {c.data, a.data, b.data, c.ld, a.ld, b.ld, a.cols, alpha, beta, 0}, .m = c.rows};
+    run_rows(x, &j.rows, c.cols, a.cols);
 }
 
 /* y = sum_j p[j] rows[j] */
@@ -73,7 +152,11 @@ static void sum_rows(float *restrict y, const float *restrict p, const float *re
     size_t j = 0;
     for (; j + 4 <= n; j += 4) {
         const float *r = rows + j * ld;
-        fetch_rows(rows, ld, j + 16, n, D);
+        for (size_t i = j + 16; i < min_size(j + 20, n) && D <= 256; i++) {
+            for (size_t d = 0; d < D; d += LANES) {
+                __builtin_prefetch(rows + i * ld + d);
+            }
+        }
         float p0 = p[j], p1 = p[j + 1], p2 = p[j + 2], p3 = p[j + 3];
 #pragma omp simd
         for (size_t d = 0; d < D; d++) {
@@ -87,34 +170,6 @@ static void sum_rows(float *restrict y, const float *restrict p, const float *re
             y[d] += p[j] * r[d];
         }
     }
-}
-
-/* ---- thin ---- */
-
-struct thin_job {
-    struct rows rows;
-    struct mat c, a, w;
-    float alpha, beta;
-};
-
-static void thin_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {
-    (void)worker;
-    const struct thin_job *t = (const struct thin_job *)(const void *)rows;
-    for (size_t n = first; n < last; n += 4) { /* rows of weights that stay in the first-level cache for all rows of a */
-        for (size_t i = 0; i < t->c.rows; i++) {
-            dot_rows(row_of(t->c, i) + n, row_of(t->a, i), row_of(t->w, n), t->w.ld, min_size(4, last - n), t->w.cols, t->alpha,
-                     t->beta);
-        }
-    }
-}
-
-static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (ta || !tb || c.rows > THIN_ROWS) {
-        gemm_blas(x, c, ta, a, tb, b, alpha, beta);
-        return;
-    }
-    struct thin_job t = {.rows = {.fn = thin_rows}, .c = c, .a = a, .w = b, .alpha = alpha, .beta = beta};
-    run_rows(x, &t.rows, c.cols, a.cols);
 }
 
 /* ---- small ---- */

@@ -290,6 +290,26 @@ START_TEST(gemm_equals_the_reference) {
 }
 END_TEST
 
+/* A sequence that is generated alone and in a batch gets the same tokens. */
+START_TEST(rows_of_a_thin_product_do_not_depend_on_their_number) {
+    const struct kernels *k[4];
+    size_t n = tables(k);
+    for (size_t t = 0; t < n; t++) {
+        struct io io;
+        io_open(&io, k[t], 2, true);
+        struct mat a = io_in(&io, 16, 531, 1), w = io_in(&io, 301, 531, 2), all = io_in(&io, 16, 301, 3),
+                   one = io_in(&io, 1, 301, 4);
+        gemm(&io.x, all, 0, a, 1, w, 1, 0);
+        for (size_t r = 0; r < 16; r++) {
+            gemm(&io.x, one, 0, mat_rows(a, r, 1), 1, w, 1, 0);
+            ck_assert_mem_eq(one.data, mat_rows(all, r, 1).data, 301 * sizeof(float));
+        }
+        ck_assert_int_eq(exec_status(&io.x), 0);
+        io_close(&io);
+    }
+}
+END_TEST
+
 /* ---- failures ---- */
 
 START_TEST(other_types_are_refused_by_name_and_the_error_stays) {
@@ -347,6 +367,11 @@ START_TEST(missing_scratch_memory_is_an_error_and_not_a_crash) {
     err_clear(&io.err);
     ck_assert_double_eq(sum_squares(&io.x, in), 0);
     ck_assert_int_eq(exec_status(&io.x), ERR_NOMEM);
+    err_clear(&io.err);
+    struct attention_span span = {0, 70, 0, 70};
+    struct attention s = {.heads = 3, .d_kv = 3, .spans = &span, .n_spans = 1, .dropout = {.p = 0.1F}};
+    attention_forward(&io.x, in, NULL, in, in, in, &s);
+    ck_assert_int_eq(exec_status(&io.x), ERR_NOMEM);
     io_close(&io);
 }
 END_TEST
@@ -374,6 +399,7 @@ int main(void) {
     tcase_add_test(t, row_kernels_equal_the_reference);
     tcase_add_test(t, rmsnorm_backward_is_the_slope_of_forward);
     tcase_add_test(t, gemm_equals_the_reference);
+    tcase_add_test(t, rows_of_a_thin_product_do_not_depend_on_their_number);
     tcase_add_test(t, other_types_are_refused_by_name_and_the_error_stays);
     tcase_add_test(t, shapes_that_do_not_fit_are_refused);
     tcase_add_test(t, missing_scratch_memory_is_an_error_and_not_a_crash);
