@@ -31,12 +31,13 @@ static const char *at(const struct fix *f, const char *name) {
     return test_path(f->dir, name);
 }
 
-static void open_fix(struct fix *f) {
+static void open_fix_of(struct fix *f, int questions, int blas) {
     memset(f, 0, sizeof *f);
     rsd_ctx_options o;
     rsd_ctx_options_init(&o, sizeof o);
     o.log = keep_log;
     o.log_user = f;
+    o.blas = blas;
     ck_assert_int_eq(rsd_ctx_open(&o, &f->ctx), RSD_OK);
     strcpy(f->dir, test_dir());
     fixture_vocab(at(f, "spiece.model"));
@@ -45,7 +46,11 @@ static void open_fix(struct fix *f) {
     OK(f->ctx, rsd_t5_create(f->ctx, at(f, "config.json"), 1, &m));
     OK(f->ctx, rsd_t5_save(m, at(f, "model"), RSD_F32, at(f, "spiece.model")));
     rsd_t5_close(m);
-    train_data(f->ctx, f->dir);
+    train_data(f->ctx, f->dir, questions);
+}
+
+static void open_fix(struct fix *f) {
+    open_fix_of(f, 12, RSD_BLAS_LEAVE);
 }
 
 static void close_fix(struct fix *f) {
@@ -200,21 +205,49 @@ START_TEST(seed_changes_order_and_dropout) {
 }
 END_TEST
 
+/* One question, the same batch in every step, and a learning rate of 0: only masks can move the loss. */
 START_TEST(dropout_masks_differ_from_step_to_step) {
     static const char *const rates[] = {"0", "0.5"};
     struct fix f;
-    open_fix(&f);
+    open_fix_of(&f, 1, RSD_BLAS_LEAVE);
     for (int i = 0; i < 2; i++) {
         char lines[100], more[200];
         double x[6];
-        /* Nothing is learned and every step sees all twelve questions, in another order: only masks can move the loss by more than rounding. */
-        sprintf(more, ", \"lr\": 0, \"batch_tokens\": 1000000, \"accumulate\": 1, \"formats\": {\"zs-ao\": 1}, \"dropout\": %s",
-                rates[i]);
+        sprintf(more, ", \"lr\": 0, \"accumulate\": 1, \"formats\": {\"zs-ao\": 1}, \"dropout\": %s", rates[i]);
         run(&f, write_run(&f, rates[i], more), 0, 0);
         metrics(&f, rates[i], lines, x);
         for (int k = 1; k < 6; k++)
-            ck_assert_msg((fabs(x[k] - x[0]) > 1e-4) == (i == 1), "dropout %s: %g, then %g", rates[i], x[0], x[k]);
+            ck_assert_msg((x[k] != x[0]) == (i == 1), "dropout %s: %g, then %g", rates[i], x[0], x[k]);
     }
+    close_fix(&f);
+}
+END_TEST
+
+/* Three times the same batch has the mean loss and the mean gradient of one; sums of three are rounded otherwise. */
+START_TEST(accumulation_takes_the_mean_over_all_batches) {
+    struct fix f;
+    char lines[100];
+    double x[6], y[6];
+    open_fix_of(&f, 1, RSD_BLAS_LEAVE);
+    run(&f, write_run(&f, "one", ", \"accumulate\": 1, \"dropout\": 0, \"formats\": {\"zs-cot\": 1}"), 0, 0);
+    run(&f, write_run(&f, "three", ", \"accumulate\": 3, \"dropout\": 0, \"formats\": {\"zs-cot\": 1}"), 0, 0);
+    metrics(&f, "one", lines, x);
+    metrics(&f, "three", lines, y);
+    for (int k = 0; k < 6; k++)
+        ck_assert_double_eq_tol(x[k], y[k], 1e-3 * x[k]);
+    ck_assert(x[5] < x[0]);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(number_of_threads_does_not_change_the_bits) {
+    struct fix f;
+    open_fix_of(&f, 12, RSD_BLAS_OWN);
+    run(&f, write_run(&f, "two", ", \"threads\": 2"), 0, 0);
+    ck_assert_int_eq(rsd_ctx_threads(f.ctx), 2);
+    run(&f, write_run(&f, "one", ", \"threads\": 1"), 0, 0);
+    ck_assert_int_eq(rsd_ctx_threads(f.ctx), 1);
+    same_end(&f, "one", "two");
     close_fix(&f);
 }
 END_TEST
@@ -322,7 +355,10 @@ START_TEST(directory_of_another_run_is_refused) {
     refuse(&f, write_run(&f, "run", ", \"clip\": 2"), 1, RSD_EMISMATCH,
            "key \"clip\" was 1 when the run was started and is 2 now");
     refuse(&f, write_run(&f, "run", ", \"steps\": 9"), 1, RSD_EMISMATCH, "\"steps\"");
-    run(&f, write_run(&f, "run", ", \"save_every\": 1, \"log_every\": 2"), 1, 0);
+    run(&f, write_run(&f, "run", ", \"save_every\": 1, \"log_every\": 4"), 1, 0);
+    char lines[100];
+    metrics(&f, "run", lines, NULL);
+    ck_assert_str_eq(lines, "1 2 4 6 "); /* every fourth and the last */
     close_fix(&f);
 }
 END_TEST
@@ -477,6 +513,25 @@ START_TEST(steps_without_numbers_are_skipped_a_few_times) {
 }
 END_TEST
 
+START_TEST(skipped_steps_are_counted_across_a_stop) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    open_fix(&f);
+    const char *json = write_run(&f, "run", ", \"skips\": 2");
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 0, &t));
+    spoil(&f, rsd_trainer_model(t));
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    OK(f.ctx, rsd_trainer_save(t));
+    rsd_trainer_close(t);
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 1, &t));
+    ck_assert_int_eq(rsd_trainer_step(t, &s), RSD_ENUMERIC);
+    rsd_trainer_close(t);
+    close_fix(&f);
+}
+END_TEST
+
 START_TEST(evaluations_are_written_on_the_way_and_at_the_end) {
     struct fix f;
     char more[600];
@@ -605,6 +660,8 @@ Suite *train_run_suite(void) {
     tcase_add_test(c, resumed_run_has_the_bits_of_one_that_was_not_stopped);
     tcase_add_test(c, seed_changes_order_and_dropout);
     tcase_add_test(c, dropout_masks_differ_from_step_to_step);
+    tcase_add_test(c, accumulation_takes_the_mean_over_all_batches);
+    tcase_add_test(c, number_of_threads_does_not_change_the_bits);
     tcase_add_test(c, killed_run_goes_on_from_its_last_checkpoint);
     tcase_add_test(c, damaged_checkpoint_falls_back_to_the_one_before);
     tcase_add_test(c, run_without_checkpoint_starts_again);
@@ -615,6 +672,7 @@ Suite *train_run_suite(void) {
     tcase_add_test(c, old_checkpoints_go);
     tcase_add_test(c, full_disk_leaves_the_checkpoint_before_usable);
     tcase_add_test(c, steps_without_numbers_are_skipped_a_few_times);
+    tcase_add_test(c, skipped_steps_are_counted_across_a_stop);
     tcase_add_test(c, evaluations_are_written_on_the_way_and_at_the_end);
     tcase_add_test(c, loss_falls_for_both_kinds);
     tcase_add_test(c, configuration_is_printed_with_all_defaults);
