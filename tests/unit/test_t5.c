@@ -161,5 +161,6 @@ int main(void) {
     suite_add_tcase(s, t5_files_case());
     suite_add_tcase(s, t5_config_case());
     suite_add_tcase(s, t5_generate_case());
+    suite_add_tcase(s, t5_derive_case());
     return test_run(srunner_create(s));
 }
