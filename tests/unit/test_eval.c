@@ -189,6 +189,24 @@ START_TEST(folder_of_tasks_gives_the_mean_of_their_accuracies) {
 }
 END_TEST
 
+START_TEST(ids_behind_the_last_piece_are_read_as_unknown) {
+    struct fix f = open_fix(false);
+    const char *config = test_path(f.dir, "large.json"), *out = test_path(f.dir, "eval.json");
+    rsd_t5_close(f.model);
+    f.model = NULL;
+    fixture_config(config, 4000, "0"); /* nearly all rows have no piece, and random weights choose among all */
+    OK(f.ctx, rsd_t5_create(f.ctx, config, 1, &f.model));
+    rsd_evaluator_options o = answer_only();
+    rsd_score s = score_of(&f, &o, "jsonl", f.data, out);
+    ck_assert_uint_eq(s.n, N);
+    ck_assert_uint_eq(s.correct, 0);
+    char *text = test_read(out, NULL);
+    ck_assert_ptr_nonnull(strstr(text, "\xe2\x81\x87")); /* as sentencepiece prints it */
+    free(text);
+    close_fix(&f);
+}
+END_TEST
+
 /* Ids of the demonstrations of all items, joined. */
 static void demos_of(const char *path, struct str *all) {
     struct json *doc = NULL;
@@ -395,6 +413,7 @@ int main(void) {
     tcase_add_test(c, figures_are_those_of_the_answers_learned);
     tcase_add_test(c, items_are_written_in_the_order_of_the_file);
     tcase_add_test(c, batch_size_does_not_change_the_outputs);
+    tcase_add_test(c, ids_behind_the_last_piece_are_read_as_unknown);
     tcase_add_test(c, folder_of_tasks_gives_the_mean_of_their_accuracies);
     tcase_add_test(c, demonstrations_are_a_function_of_the_seed_and_never_the_question);
     tcase_add_test(c, in_context_formats_need_enough_demonstrations);

@@ -2,6 +2,7 @@
 #include "test_train.h"
 
 #include "core/json.h"
+#include "t5/params.h"
 #include "train_data.h"
 #include "train_fixture.h"
 #include "util.h"
@@ -513,6 +514,28 @@ START_TEST(steps_without_numbers_are_skipped_a_few_times) {
 }
 END_TEST
 
+START_TEST(bad_gradient_costs_one_step) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    struct param *p = NULL;
+    size_t n = 0;
+    open_fix(&f);
+    OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"skips\": 1"), 0, &t));
+    for (int i = 0; i < 6; i++) { /* every second step: never two in a row */
+        if (i % 2) {
+            ck_assert_int_eq(params_acquire(rsd_trainer_model(t), 0, false, &p, &n, NULL), 0);
+            ((float *)p[0].grad.data)[0] = INFINITY;
+            params_release(rsd_trainer_model(t), 0, false);
+        }
+        OK(f.ctx, rsd_trainer_step(t, &s));
+        ck_assert(isnan(s.loss) == (i % 2 == 1));
+    }
+    rsd_trainer_close(t);
+    close_fix(&f);
+}
+END_TEST
+
 START_TEST(skipped_steps_are_counted_across_a_stop) {
     struct fix f;
     rsd_trainer *t = NULL;
@@ -672,6 +695,7 @@ Suite *train_run_suite(void) {
     tcase_add_test(c, old_checkpoints_go);
     tcase_add_test(c, full_disk_leaves_the_checkpoint_before_usable);
     tcase_add_test(c, steps_without_numbers_are_skipped_a_few_times);
+    tcase_add_test(c, bad_gradient_costs_one_step);
     tcase_add_test(c, skipped_steps_are_counted_across_a_stop);
     tcase_add_test(c, evaluations_are_written_on_the_way_and_at_the_end);
     tcase_add_test(c, loss_falls_for_both_kinds);
