@@ -33,7 +33,8 @@ struct rsd_aligner {
     rsd_tokenizer *tok;
     int32_t method;
     bool cut;
-    bool words; /* no piece goes across a blank, so words are cut independently of each other */
+    bool words;      /* no piece goes across a blank, so words are cut independently of each other */
+    bool blank[256]; /* bytes that the tokenizer takes for a blank */
     struct pieces cache;
 
     /* the reply at hand */

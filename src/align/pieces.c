@@ -64,3 +64,14 @@ bool pieces_are_words(const rsd_tokenizer *tok) {
     }
     return true;
 }
+
+bool pieces_take_as_blank(rsd_tokenizer *tok, char c) {
+    int32_t want[8];
+    const int32_t *ids;
+    size_t n, m;
+    char text[3] = {'a', c, 'a'};
+    if (rsd_tokenizer_encode(tok, "a a", 3, &ids, &n) || n > 8)
+        return false;
+    memcpy(want, ids, n * sizeof *ids);
+    return !rsd_tokenizer_encode(tok, text, 3, &ids, &m) && m == n && !memcmp(want, ids, n * sizeof *ids);
+}

@@ -104,15 +104,15 @@ void section_abort(struct section_out *o) {
 
 /* ---- reading ---- */
 
-static int damaged(struct err *e, const char *path, uint64_t at, const char *what) {
-    return err_set(e, ERR_FORMAT, "%s: byte %llu: %s: the file is damaged or cut: make it again", path, (unsigned long long)at,
-                   what);
+static int damaged(struct err *e, const char *path, uint64_t at, const char *what, const char *name) {
+    return err_set(e, ERR_FORMAT, "%s: byte %llu: %s%s: the file is damaged or cut: make it again", path, (unsigned long long)at,
+                   what, name);
 }
 
 static int check_zeros(const unsigned char *p, uint64_t from, uint64_t to, const char *path, struct err *e) {
     for (uint64_t i = from; i < to; i++)
         if (p[i])
-            return damaged(e, path, i, "padding is not zero");
+            return damaged(e, path, i, "padding is not zero", "");
     return 0;
 }
 
@@ -122,19 +122,19 @@ static int check_ends(const unsigned char *p, size_t n, uint32_t kind, const cha
         return err_set(e, ERR_FORMAT, "%s: byte 0: this is no .rsd file", path);
     memcpy(&h, p, sizeof h);
     if (h.crc != crc32c(0, &h, offsetof(struct header, crc)))
-        return damaged(e, path, offsetof(struct header, crc), "checksum of the header");
+        return damaged(e, path, offsetof(struct header, crc), "checksum of the header", "");
     if (h.version != VERSION)
         return err_set(e, ERR_VERSION, "%s: version %u, this library reads version %d", path, (unsigned)h.version, VERSION);
     if (h.kind != kind)
         return err_set(e, ERR_FORMAT, "%s: byte 12: file of kind %u, expected %u (1: aligned replies, 2: questions)", path,
                        (unsigned)h.kind, (unsigned)kind);
     if (n < sizeof h + sizeof *t || n % ALIGN)
-        return damaged(e, path, n, "the trailer is missing");
+        return damaged(e, path, n, "the trailer is missing", "");
     memcpy(t, p + n - sizeof *t, sizeof *t);
     if (memcmp(t->magic, END, sizeof END) != 0 || t->crc != crc32c(0, t, offsetof(struct trailer, crc)))
-        return damaged(e, path, n - sizeof *t, "the trailer is missing or its checksum is wrong");
+        return damaged(e, path, n - sizeof *t, "the trailer is missing or its checksum is wrong", "");
     if (t->size != n || t->version != VERSION)
-        return damaged(e, path, n - sizeof *t, "the size in the trailer is not the file's");
+        return damaged(e, path, n - sizeof *t, "the size in the trailer is not the file's", "");
     return 0;
 }
 
@@ -142,30 +142,26 @@ static int check_table(struct section_in *in, const struct trailer *t, const cha
     const unsigned char *p = in->map.p;
     uint64_t end = t->size - sizeof *t;
     if (t->table % ALIGN || t->table < ALIGN || t->table > end || t->n > (end - t->table) / sizeof *in->entries)
-        return damaged(e, path, end, "the table is outside the file");
+        return damaged(e, path, end, "the table is outside the file", "");
     in->entries = (const void *)(p + t->table);
     in->n = (size_t)t->n;
     uint64_t table_end = t->table + t->n * sizeof *in->entries;
     if (t->table_crc != (in->n ? crc32c(0, in->entries, in->n * sizeof *in->entries) : 0) || (end - table_end) >= ALIGN)
-        return damaged(e, path, t->table, "checksum of the table");
+        return damaged(e, path, t->table, "checksum of the table", "");
     uint64_t at = ALIGN;
     for (size_t i = 0; i < in->n; i++) {
         const struct section_entry *s = &in->entries[i];
-        char where[96];
         if (s->name[sizeof s->name - 1] || s->zero || s->offset % ALIGN || s->offset < at || s->offset - at >= ALIGN ||
             s->offset > t->table || s->length > t->table - s->offset)
-            return damaged(e, path, t->table + i * sizeof *s, "an entry of the table");
+            return damaged(e, path, t->table + i * sizeof *s, "an entry of the table", "");
         if (check_zeros(p, at, s->offset, path, e))
             return ERR_FORMAT;
-        if (s->crc != (s->length ? crc32c(0, p + s->offset, (size_t)s->length) : 0)) {
-            strcpy(where, "checksum of section ");
-            strcat(where, s->name);
-            return damaged(e, path, s->offset, where);
-        }
+        if (s->crc != (s->length ? crc32c(0, p + s->offset, (size_t)s->length) : 0))
+            return damaged(e, path, s->offset, "checksum of section ", s->name);
         at = s->offset + s->length;
     }
     if (t->table - at >= ALIGN)
-        return damaged(e, path, at, "bytes that belong to no section");
+        return damaged(e, path, at, "bytes that belong to no section", "");
     return check_zeros(p, at, t->table, path, e) || check_zeros(p, table_end, end, path, e) ? ERR_FORMAT : 0;
 }
 

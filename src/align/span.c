@@ -60,8 +60,8 @@ void span_work_free(rsd_aligner *a) {
     a->span = NULL;
 }
 
-static bool is_blank(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r' && c != '\v');
+static bool is_blank(const rsd_aligner *a, char c) {
+    return a->blank[(unsigned char)c];
 }
 
 static bool starts_piece(struct text t) {
@@ -115,7 +115,7 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
     struct branch b = {.mass = mass, .from = from, .known = true};
     size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
     struct pieces_entry entry;
-    if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(bytes.p[0])))) {
+    if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(a, bytes.p[0])))) {
         /* the word is over, the branch goes on behind it */
         b.same = last - j;
         b.over = bytes.p[0] == '<';
@@ -288,7 +288,7 @@ static int write_row(rsd_aligner *a, size_t j, double whole, double unit, struct
 
 static bool blanks_only(const rsd_aligner *a, size_t begin, size_t end) {
     for (size_t i = begin; i < end; i++)
-        if (!is_blank(a->reply.p[i]))
+        if (!is_blank(a, a->reply.p[i]))
             return false;
     return true;
 }
@@ -312,7 +312,7 @@ static bool same_text(struct text token, struct text piece) {
 static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct err *e) {
     struct region r = a->regions[j];
     size_t content = r.begin, last = a->first + a->n;
-    while (content < r.end && is_blank(a->reply.p[content]))
+    while (content < r.end && is_blank(a, a->reply.p[content]))
         content++;
     if (content == r.end)
         content = r.begin; /* a blank is all there is of it */
@@ -345,12 +345,14 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     return code;
 }
 
-/* Words, or the whole text as one where pieces may go across blanks. */
+/* Words, or the whole text as one where pieces may go across blanks. A word starts with a blank of one byte: others (U+00A0, and U+00A8, which is spelled out as
+ * a blank and a mark) may lie on both sides of a step, and then a branch does not have them. */
 static int find_words(rsd_aligner *a, struct err *e) {
     struct span_work *w = a->span;
     int code = mem_reserve(&a->ctx->alloc, &w->word, &w->cap_word, a->s + 1, sizeof *w->word, e);
     for (size_t j = 0, first = 0; j < a->s && !code; j++) {
-        if (a->words && starts_piece(align_surface(a, j)))
+        struct region r = a->regions[j];
+        if (a->words && r.begin < r.end && is_blank(a, a->reply.p[r.begin]) && starts_piece(align_surface(a, j)))
             first = j;
         w->word[j] = first;
     }

@@ -1,0 +1,61 @@
+/* What the suites of the room share, and its main. */
+#include "test_align.h"
+
+#include "teacher/reply_file.h"
+
+#include <math.h>
+#include <string.h>
+
+void bench_open(struct bench *b, int method) {
+    struct reply_file f;
+    struct err e = {0};
+    rsd_aligner_options o;
+    *b = (struct bench){0};
+    ck_assert_int_eq(rsd_ctx_open(NULL, &b->ctx), RSD_OK);
+    ck_assert_int_eq(rsd_tokenizer_open(b->ctx, test_data("tokenizer/spiece.model"), &b->tok), RSD_OK);
+    rsd_aligner_options_init(&o, sizeof o);
+    o.method = method;
+    ck_assert_int_eq(rsd_aligner_open(b->ctx, b->tok, &o, &b->aligner), RSD_OK);
+    ck_assert_int_eq(reply_file_open(&f, b->ctx, test_data("teacher/codex_gsm8k_top5.jsonl"), &e), 0);
+    while (b->n < 64 && reply_file_next(&f, &b->replies[b->n], &e) == 1)
+        b->n++;
+    ck_assert_msg(!e.code, "%s", e.text);
+    reply_file_close(&f);
+    ck_assert_uint_eq(b->n, 35);
+}
+
+void bench_close(struct bench *b) {
+    for (size_t i = 0; i < b->n; i++)
+        rsd_reply_close(b->replies[i]);
+    rsd_aligner_close(b->aligner);
+    rsd_tokenizer_close(b->tok);
+    rsd_ctx_close(b->ctx);
+}
+
+rsd_reply *reply_begin(rsd_ctx *ctx, const char *id) {
+    rsd_reply *r;
+    ck_assert_int_eq(reply_new(ctx, &r, NULL), 0);
+    ck_assert_int_eq(reply_set(&r->id, text_of(id), NULL), 0);
+    r->logprobs_given = true;
+    return r;
+}
+
+void reply_token(rsd_reply *r, const char *token, double prob) {
+    ck_assert_int_eq(reply_add_token(r, text_of(token), log(prob), -1, NULL), 0);
+    str_addz(&r->text, token);
+}
+
+void reply_other(rsd_reply *r, const char *token, double prob) {
+    ck_assert_int_eq(reply_add_top(r, text_of(token), log(prob), NULL), 0);
+}
+
+void reply_end(rsd_reply *r) {
+    ck_assert_int_eq(reply_settle(r, PROMPT_NONE, NULL), 0);
+}
+
+int main(void) {
+    SRunner *runner = srunner_create(align_dtw_suite());
+    srunner_add_suite(runner, align_span_suite());
+    srunner_add_suite(runner, align_shard_suite());
+    return test_run(runner);
+}
