@@ -19,29 +19,38 @@ typedef struct rsd_t5 rsd_t5;
 
 enum { RSD_F32, RSD_F16, RSD_BF16 };
 
-/* Opens a Hugging Face model directory: config.json and model.safetensors (or its index with shards), F32, F16 or BF16. F32 weights are mapped, and copied page by page only when
- * written to (the file never changes); others are converted to F32. The head is lm_head.weight if that is stored, else the shared embedding. *out is the caller's.
- * RSD_ENOTFOUND, RSD_EFORMAT (file, key or tensor: shape or dtype expected and found), RSD_EUNSUPPORTED (a config value that changes results and is not supported, named), RSD_ENOMEM, RSD_EIO. */
+/* Opens a Hugging Face model directory: config.json and model.safetensors (or its index with shards), F32, F16 or BF16. F32
+ * weights are mapped, and copied page by page only when written to (the file never changes); others are converted to F32. The
+ * head is lm_head.weight if that is stored, else the shared embedding. *out is the caller's. RSD_ENOTFOUND, RSD_EFORMAT (file,
+ * key or tensor: shape or dtype expected and found), RSD_EUNSUPPORTED (a config value that changes results and is not supported,
+ * named), RSD_ENOMEM, RSD_EIO. */
 RSD_API int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out);
 
-/* A new model with random weights from a config.json (path), initialised as in the T5 paper's code: embeddings N(0, 1), q (d_model d_kv)^-1/2, k and v d_model^-1/2, o (heads d_kv)^-1/2, FFN in d_model^-1/2, out d_ff^-1/2,
- * relative bias d_model^-1/2, untied head d_model^-1/2, times initializer_factor. Each tensor is a pure function of (its name, shape, config, seed), for any number of threads. *out is the caller's. Errors as rsd_t5_open. */
+/* A new model with random weights from a config.json (path), initialised as in the T5 paper's code: embeddings N(0, 1), q
+ * (d_model d_kv)^-1/2, k and v d_model^-1/2, o (heads d_kv)^-1/2, FFN in d_model^-1/2, out d_ff^-1/2, relative bias
+ * d_model^-1/2, untied head d_model^-1/2, times initializer_factor. Each tensor is a pure function of (its name, shape, config,
+ * seed), for any number of threads. *out is the caller's. Errors as rsd_t5_open. */
 RSD_API int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out);
 
-/* A second handle for another context on the same immutable, reference-counted weights: several threads generate from one set, each with its own context. Training or writing either is
- * RSD_EBUSY while both are open. The weights belong to the allocator of the first context and may be freed from the thread that closes the last handle. RSD_EINVAL, RSD_ENOMEM. */
+/* A second handle for another context on the same immutable, reference-counted weights: several threads generate from one set,
+ * each with its own context. Training or writing either is RSD_EBUSY while both are open. The weights belong to the allocator of
+ * the first context and may be freed from the thread that closes the last handle. RSD_EINVAL, RSD_ENOMEM. */
 RSD_API int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out);
 RSD_API void rsd_t5_close(rsd_t5 *m);
 
-/* Writes config.json, generation_config.json and model.safetensors in dtype (RSD_F32, ...) to a folder that must not exist; it appears complete or not at all. Copies `tokenizer_path` (a file; NULL: none) beside them,
- * as tokenizer.json if its name ends in .json, else as spiece.model. Keys of config.json that the library does not know are kept. RSD_EBUSY (exists), RSD_ENOTFOUND (the tokenizer), RSD_EINVAL, RSD_EIO, RSD_ENOMEM. */
+/* Writes config.json, generation_config.json and model.safetensors in dtype (RSD_F32, ...) to a folder that must not exist; it
+ * appears complete or not at all. Copies `tokenizer_path` (a file; NULL: none) beside them, as tokenizer.json if its name ends
+ * in .json, else as spiece.model. Keys of config.json that the library does not know are kept. RSD_EBUSY (exists), RSD_ENOTFOUND
+ * (the tokenizer), RSD_EINVAL, RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_t5_save(rsd_t5 *m, const char *dir, int dtype, const char *tokenizer_path);
 
 enum { RSD_INFER = 0, RSD_TRAIN = 1 };
 
-/* Encoder and decoder up to the final norm, for one packed batch. RSD_TRAIN keeps what backward needs and applies the config's dropout (rsd_t5_set_dropout). The batch's arrays are borrowed until rsd_t5_backward or, for rsd_t5_head,
- * rsd_t5_logits and rsd_t5_logprobs, until the next forward. What the last forward kept stays in memory for the next one to reuse.
- * RSD_EINVAL (an empty sequence, an id outside the vocabulary: which sequence and position; a malformed batch), RSD_EVERSION, RSD_EBUSY (training shared weights), RSD_ENOMEM. */
+/* Encoder and decoder up to the final norm, for one packed batch. RSD_TRAIN keeps what backward needs and applies the config's
+ * dropout (rsd_t5_set_dropout). The batch's arrays are borrowed until rsd_t5_backward or, for rsd_t5_head, rsd_t5_logits and
+ * rsd_t5_logprobs, until the next forward. What the last forward kept stays in memory for the next one to reuse. RSD_EINVAL (an
+ * empty sequence, an id outside the vocabulary: which sequence and position; a malformed batch), RSD_EVERSION, RSD_EBUSY
+ * (training shared weights), RSD_ENOMEM. */
 RSD_API int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode);
 
 /* Logits of some whole sequences. */
@@ -52,58 +61,68 @@ typedef struct rsd_tile {
     size_t first_sequence, n_sequences; /* of the batch */
     size_t first_position, n_positions; /* rows are decoder positions first_position .. +n_positions of the batch */
 } rsd_tile;
-/* Reads the logits; after RSD_TRAIN it must overwrite every row with the gradient of the loss by the logits. Non-zero stops and is handed back. */
+/* Reads the logits; after RSD_TRAIN it must overwrite every row with the gradient of the loss by the logits. Non-zero stops and
+ * is handed back. */
 typedef int (*rsd_tile_fn)(void *user, rsd_tile *tile);
 
-/* Computes logits tile by tile (whole sequences, in order) and hands each to fn; after a forward with RSD_TRAIN the gradients that fn leaves are carried back into head and decoder. [T_dec, V] never exists at once.
- * After RSD_TRAIN once per forward, after RSD_INFER any number of times. If fn stops after RSD_TRAIN, the head's gradient holds the tiles before it and the pass is over: rsd_t5_zero_grad before the next.
- * RSD_ESTATE without a forward, RSD_EBUSY (training shared weights), RSD_EINVAL, RSD_ENOMEM. */
+/* Computes logits tile by tile (whole sequences, in order) and hands each to fn; after a forward with RSD_TRAIN the gradients
+ * that fn leaves are carried back into head and decoder. [T_dec, V] never exists at once. After RSD_TRAIN once per forward,
+ * after RSD_INFER any number of times. If fn stops after RSD_TRAIN, the head's gradient holds the tiles before it and the pass
+ * is over: rsd_t5_zero_grad before the next. RSD_ESTATE without a forward, RSD_EBUSY (training shared weights), RSD_EINVAL,
+ * RSD_ENOMEM. */
 RSD_API int rsd_t5_head(rsd_t5 *m, rsd_tile_fn fn, void *user);
 
-/* Gradients of all parameters are added to the gradient buffers, which the first rsd_t5_head after RSD_TRAIN makes (4 bytes a parameter). RSD_ESTATE unless a head has run after a forward with
- * RSD_TRAIN; RSD_EBUSY, RSD_ENOMEM: the gradients are then undefined. */
+/* Gradients of all parameters are added to the gradient buffers, which the first rsd_t5_head after RSD_TRAIN makes (4 bytes a
+ * parameter). RSD_ESTATE unless a head has run after a forward with RSD_TRAIN; RSD_EBUSY, RSD_ENOMEM: the gradients are then
+ * undefined. */
 RSD_API int rsd_t5_backward(rsd_t5 *m);
 RSD_API int rsd_t5_zero_grad(rsd_t5 *m); /* sets all gradients to 0 */
 
-/* All logits of the last forward, [T_dec, vocab], into the caller's memory of n floats. RSD_EINVAL if n is not T_dec * vocab, RSD_ESTATE. */
+/* All logits of the last forward, [T_dec, vocab], into the caller's memory of n floats. RSD_EINVAL if n is not T_dec * vocab,
+ * RSD_ESTATE. */
 RSD_API int rsd_t5_logits(rsd_t5 *m, float *out, size_t n);
 
-/* Log-probability (natural log) of each dec_id of the last forward, into the caller's memory of n floats. RSD_EINVAL if n is not T_dec, RSD_ESTATE. */
+/* Log-probability (natural log) of each dec_id of the last forward, into the caller's memory of n floats. RSD_EINVAL if n is not
+ * T_dec, RSD_ESTATE. */
 RSD_API int rsd_t5_logprobs(rsd_t5 *m, float *out, size_t n);
 
-/* Dropout rate from the next forward on (default: the config's) and the seed of its masks (default: the context's); `step` makes masks differ between passes: same (seed, step), same masks, for any
- * number of threads. Micro-batches of one step want values of their own. RSD_EINVAL outside [0, 1). */
+/* Dropout rate from the next forward on (default: the config's) and the seed of its masks (default: the context's); `step` makes
+ * masks differ between passes: same (seed, step), same masks, for any number of threads. Micro-batches of one step want values
+ * of their own. RSD_EINVAL outside [0, 1). */
 RSD_API int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step);
 
-/* m = (1 - alpha) m + alpha other, for every parameter; alpha 0 and 1 give m and other bit for bit. RSD_EMISMATCH: the configurations or shapes differ (which); RSD_EINVAL: alpha outside [0, 1];
- * RSD_EBUSY: shared weights. */
+/* m = (1 - alpha) m + alpha other, for every parameter; alpha 0 and 1 give m and other bit for bit. RSD_EMISMATCH: the
+ * configurations or shapes differ (which); RSD_EINVAL: alpha outside [0, 1]; RSD_EBUSY: shared weights. */
 RSD_API int rsd_t5_merge(rsd_t5 *m, rsd_t5 *other, double alpha);
 
-/* A shallower model of src's layers: the first, the last, and what lies evenly between (one layer: the first). *out is the caller's. RSD_EINVAL: no layers, or more than src has; errors of rsd_t5_create. */
+/* A shallower model of src's layers: the first, the last, and what lies evenly between (one layer: the first). *out is the
+ * caller's. RSD_EINVAL: no layers, or more than src has; errors of rsd_t5_create. */
 RSD_API int rsd_t5_shrink(rsd_t5 *src, int64_t encoder_layers, int64_t decoder_layers, rsd_t5 **out);
 
 /* ---- parameters ---- */
 
 typedef struct rsd_param {
-    size_t size; /* set by the caller */
+    size_t size;      /* set by the caller */
     const char *name; /* Hugging Face's, as long as the model */
     size_t ndim, shape[2], count;
-    size_t layer; /* layer group: 0 the shared embedding, then encoder blocks, decoder blocks (a stack's final norm belongs to its last), last a head of its own */
+    /* Layer group: 0 the shared embedding, then encoder and decoder blocks (the last of each with the final norm), last a head of
+     * its own. */
+    size_t layer;
 } rsd_param;
 RSD_API size_t rsd_t5_params(const rsd_t5 *m); /* number of tensors; a tied head counts once */
 RSD_API int rsd_t5_param(const rsd_t5 *m, size_t i, rsd_param *out);
-RSD_API int rsd_t5_param_find(const rsd_t5 *m, const char *name, size_t *i); /* RSD_ENOTFOUND */
-RSD_API int rsd_t5_param_read(rsd_t5 *m, size_t i, float *out, size_t n); /* as fp32, n = count; else RSD_EINVAL */
+RSD_API int rsd_t5_param_find(const rsd_t5 *m, const char *name, size_t *i);    /* RSD_ENOTFOUND */
+RSD_API int rsd_t5_param_read(rsd_t5 *m, size_t i, float *out, size_t n);       /* as fp32, n = count; else RSD_EINVAL */
 RSD_API int rsd_t5_param_write(rsd_t5 *m, size_t i, const float *in, size_t n); /* RSD_EBUSY if shared */
-RSD_API int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n); /* zeros before the first backward */
+RSD_API int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n);        /* zeros before the first backward */
 
 /* ---- facts ---- */
 
 typedef struct rsd_t5_info {
-    size_t size; /* set by the caller */
+    size_t size;                /* set by the caller */
     uint64_t parameters, bytes; /* bytes of the weights in memory or mapped */
     int64_t d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers, vocab;
-    int32_t dtype; /* of the files; RSD_F32 for a model made here */
+    int32_t dtype;       /* of the files; RSD_F32 for a model made here */
     int32_t gated, tied; /* tanh-GELU gate, not ReLU; the head is the embedding */
     int32_t reserved;
     double dropout;
@@ -122,13 +141,16 @@ RSD_API int rsd_generate_options_init(rsd_generate_options *o, size_t size);
 
 enum { RSD_RUNNING, RSD_FINISH_STOP, RSD_FINISH_LENGTH };
 
-/* One token of sequence `input`: tokens of one input come in order, those of different inputs interleave. The end token comes with RSD_FINISH_STOP. logprob: natural log of its probability. Non-zero stops and is handed back. */
+/* One token of sequence `input`: tokens of one input come in order, those of different inputs interleave. The end token comes
+ * with RSD_FINISH_STOP. logprob: natural log of its probability. Non-zero stops and is handed back. */
 typedef int (*rsd_token_fn)(void *user, size_t input, int32_t id, float logprob, int finish);
 
 /* Greedy generation for n inputs laid end to end (enc_ids[enc_offsets[i] .. enc_offsets[i+1]), end token included). Caches for
- * `batch` sequences are kept while it runs; a forward that waits for its head or backward is not disturbed. RSD_EINVAL (as rsd_t5_forward; max_tokens not in 1 .. 2^20, batch not in 1 .. 4096), RSD_EVERSION,
- * RSD_ENUMERIC (logits that are not finite), RSD_ENOMEM. */
-RSD_API int rsd_t5_generate(rsd_t5 *m, const int32_t *enc_ids, const uint32_t *enc_offsets, size_t n, const rsd_generate_options *options, rsd_token_fn fn, void *user);
+ * `batch` sequences are kept while it runs; a forward that waits for its head or backward is not disturbed. RSD_EINVAL (as
+ * rsd_t5_forward; max_tokens not in 1 .. 2^20, batch not in 1 .. 4096), RSD_EVERSION, RSD_ENUMERIC (logits that are not finite),
+ * RSD_ENOMEM. */
+RSD_API int rsd_t5_generate(rsd_t5 *m, const int32_t *enc_ids, const uint32_t *enc_offsets, size_t n,
+                            const rsd_generate_options *options, rsd_token_fn fn, void *user);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 /* Random initialisation: Box-Muller on Philox blocks. Element i takes its number from block i / 4, so the values do not depend on
- * how the work is cut; the blocks are those of core/rng. In double, one implementation for all processors: it runs once per model. */
+ * how the work is cut. In double, one implementation for all processors: it runs once per model. */
 #include "core/rng.h"
 #include "kernels/table.h"
 

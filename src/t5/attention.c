@@ -1,5 +1,5 @@
-/* Self- and cross-attention sublayers. Kept for backward: the stream, q, k, v, the attention output and one number per query and head; the normed
- * input is made again from the stream, which costs less than its memory. */
+/* Self- and cross-attention sublayers. Kept for backward: the stream, q, k, v, the attention output and one number per query and
+ * head; the normed input is made again from the stream, which costs less than its memory. */
 #include "t5/model.h"
 
 struct mat attention_sublayer(const struct run *r, struct attention_acts *k, const struct attention_weights *w, struct mat x,

@@ -1,6 +1,7 @@
-/* The original computes exact + floor(log(d / exact) / log(max / exact) * (side - exact)) in floating point, where a distance that lies on a
- * boundary (64 among 32 buckets up to 128) falls to either side with the rounding of the logarithm. Here bucket exact + k starts at the
- * smallest d with d^n >= max^k * exact^(n-k), n = side - exact: the same formula without logarithm, compared in whole numbers. */
+/* The original computes exact + floor(log(d / exact) / log(max / exact) * (side - exact)) in floating point, where a distance
+ * that lies on a boundary (64 among 32 buckets up to 128) falls to either side with the rounding of the logarithm. Here bucket
+ * exact + k starts at the smallest d with d^n >= max^k * exact^(n-k), n = side - exact: the same formula without logarithm,
+ * compared in whole numbers. */
 #include "t5/buckets.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
-/* Reads and writes config.json. Defaults for missing keys are those of Hugging Face's T5Config and MT5Config (configuration_t5.py,
- * configuration_mt5.py): the first published T5 configs have fewer than half of today's keys. A value that would change results and is not
- * implemented is refused by name; everything else is kept as it was found. */
+/* Reads and writes config.json. Defaults for missing keys are those of Hugging Face's T5Config and MT5Config
+ * (configuration_t5.py, configuration_mt5.py): the first published T5 configs have fewer than half of today's keys. A value that
+ * would change results and is not implemented is refused by name; everything else is kept as it was found. */
 #include "t5/config.h"
 
 #include <string.h>
@@ -287,8 +287,8 @@ void t5_config_emit(const struct t5_config *c, enum dtype dtype, struct str *out
     put_int(&o, "pad_token_id", (size_t)c->pad_id);
     put_int(&o, "eos_token_id", (size_t)c->eos_id);
     put_int(&o, "decoder_start_token_id", (size_t)c->start_id);
-    /* Readers that do not know the second key (transformers 4) scale whatever is tied: a tied head without scale is written as one of its own,
-     * with the embedding stored twice (save.c). */
+    /* Readers that do not know the second key (transformers 4) scale whatever is tied: a tied head without scale is written as
+     * one of its own, with the embedding stored twice (save.c). */
     put_bool(&o, "tie_word_embeddings", c->tied && c->scaled);
     put_bool(&o, "scale_decoder_outputs", c->scaled);
     put_z(&o, "torch_dtype", dtype == DTYPE_F32 ? "float32" : dtype == DTYPE_F16 ? "float16" : "bfloat16");

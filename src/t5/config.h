@@ -18,8 +18,8 @@ struct t5_config {
     struct json *doc; /* as read */
 };
 
-/* Every dimension is bounded here, so that products of two of them fit anywhere. ERR_NOTFOUND, ERR_FORMAT (file, key), ERR_UNSUPPORTED (a key that
- * changes results in a way that is not implemented). The doc is the caller's: t5_config_free. */
+/* Every dimension is bounded here, so that products of two of them fit anywhere. ERR_NOTFOUND, ERR_FORMAT (file, key),
+ * ERR_UNSUPPORTED (a key that changes results in a way that is not implemented). The doc is the caller's: t5_config_free. */
 int t5_config_read(struct t5_config *c, const char *path, const struct allocator *a, struct err *e);
 void t5_config_free(struct t5_config *c);
 

@@ -1,5 +1,6 @@
-/* One decoder step for all sequences in flight, whatever their lengths: linear layers see one row per sequence, attention one span per sequence, whose
- * keys are the slot's rows of the cache. The relative bias needs no cache of its own: a query at position p reads distances 0 .. -p. */
+/* One decoder step for all sequences in flight, whatever their lengths: linear layers see one row per sequence, attention one
+ * span per sequence, whose keys are the slot's rows of the cache. The relative bias needs no cache of its own: a query at
+ * position p reads distances 0 .. -p. */
 #include "t5/decode.h"
 
 #include "t5/buckets.h"

@@ -1,4 +1,5 @@
-/* Models made of models: an interpolation of two (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"), a shallower one. */
+/* Models made of models: an interpolation of two (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"), a shallower
+ * one. */
 #include "t5/model.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The feed-forward sublayer: relu(norm(x) wi) wo (v1.0), or gelu(norm(x) wi_0) * (norm(x) wi_1) wo (v1.1: Shazeer 2020, "GLU variants improve
- * Transformer"). The inner activation and its dropout are made again in the backward pass. */
+/* The feed-forward sublayer: relu(norm(x) wi) wo (v1.0), or gelu(norm(x) wi_0) * (norm(x) wi_1) wo (v1.1: Shazeer 2020, "GLU
+ * variants improve Transformer"). The inner activation and its dropout are made again in the backward pass. */
 #include "t5/model.h"
 
 /* The inner value that wo reads; in place of h for ReLU without dropout. */

@@ -1,7 +1,8 @@
 /* The public pass over one batch: forward, backward, and the order in which they may be called.
  *
- * Everything a pass needs lies in one arena that is emptied by the next forward, so that after the first step no memory is asked from the
- * system. Gradients flow in the order head, decoder, encoder; the encoder's output collects them from every decoder block. */
+ * Everything a pass needs lies in one arena that is emptied by the next forward, so that after the first step no memory is asked
+ * from the system. Gradients flow in the order head, decoder, encoder; the encoder's output collects them from every decoder
+ * block. */
 #include "t5/batch.h"
 #include "t5/model.h"
 

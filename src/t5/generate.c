@@ -1,9 +1,9 @@
 /* Greedy generation for any number of inputs with a fixed number of sequences in flight.
  *
- * Each sequence in flight has a slot: a range of rows in the caches of every decoder layer, for the keys and values of its own tokens and for those
- * of the encoder's output, which are computed once. A finished sequence frees its slot, and as soon as a few slots are free the next inputs
- * are encoded together and take their places; so the batch stays full to the end (continuous batching: Yu et al., "Orca", OSDI 2022).
- * Caches grow by doubling up to what the longest sequence in flight needs. */
+ * Each sequence in flight has a slot: a range of rows in the caches of every decoder layer, for the keys and values of its own
+ * tokens and for those of the encoder's output, which are computed once. A finished sequence frees its slot, and as soon as a
+ * few slots are free the next inputs are encoded together and take their places; so the batch stays full to the end (continuous
+ * batching: Yu et al., "Orca", OSDI 2022). Caches grow by doubling up to what the longest sequence in flight needs. */
 #include "base/options.h"
 #include "t5/batch.h"
 #include "t5/decode.h"

@@ -1,6 +1,6 @@
-/* The head, tile by tile: the product of decoder output and vocabulary is by far the largest matrix of a step (T x 32128), and the loss needs no
- * two rows of it that belong to different sequences. So a tile of whole sequences is computed, the loss turns it into its gradient in place,
- * and the gradient is carried back to decoder output and head weights while it is warm. */
+/* The head, tile by tile: the product of decoder output and vocabulary is by far the largest matrix of a step (T x 32128), and
+ * the loss needs no two rows of it that belong to different sequences. So a tile of whole sequences is computed, the loss turns
+ * it into its gradient in place, and the gradient is carried back to decoder output and head weights while it is warm. */
 #include "t5/model.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
-/* Random initialisation. Each tensor draws from a stream of its own, named by the tensor's name, so that a value does not depend on the order of the
- * tensors or on the number of threads, and a model with more layers shares the values of those it has in common. */
+/* Random initialisation. Each tensor draws from a stream of its own, named by the tensor's name, so that a value does not depend
+ * on the order of the tensors or on the number of threads, and a model with more layers shares the values of those it has in
+ * common. */
 #include "core/hash.h"
 #include "t5/model.h"
 

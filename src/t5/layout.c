@@ -1,7 +1,7 @@
 /* Which tensors a T5 has, under Hugging Face's names (modeling_t5.py), in the order in which gradients lie and layers are paged:
- * group 0 the shared embedding, one group per encoder block, one per decoder block, one for an untied head. A stack's final norm belongs to its
- * last block. The standard deviations are those of T5's own code (mesh_tensorflow; t5x network.py): attention is not scaled by
- * d_kv^-1/2 when it runs, so the queries start smaller instead. */
+ * group 0 the shared embedding, one group per encoder block, one per decoder block, one for an untied head. A stack's final norm
+ * belongs to its last block. The standard deviations are those of T5's own code (mesh_tensorflow; t5x network.py): attention is
+ * not scaled by d_kv^-1/2 when it runs, so the queries start smaller instead. */
 #include "t5/model.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Parameters by layer group (params.h) and by number or name (the public functions). All of them are in memory or mapped; a model that pages
- * its layers from disk changes acquire and release and nothing else. */
+/* Parameters by layer group (params.h) and by number or name (the public functions). All of them are in memory or mapped; a
+ * model that pages its layers from disk changes acquire and release and nothing else. */
 #include "t5/params.h"
 
 #include "t5/model.h"

@@ -13,11 +13,12 @@ struct param {
     struct mat grad;  /* fp32, the same shape; data NULL where no gradients are kept */
 };
 
-/* Layer groups: 0 the shared embedding, then encoder blocks with their final norm, decoder blocks with theirs, last the untied head. */
+/* Layer groups: 0 the shared embedding, then encoder blocks with their final norm, decoder blocks with theirs, last the untied
+ * head. */
 size_t params_layers(const rsd_t5 *m);
 
-/* The parameters of one layer, valid until released; at most one layer at a time is guaranteed to fit. `dirty`: the weights were written:
- * their version rises and packed copies are made again. Writing to shared weights is ERR_BUSY at acquire with `write`. */
+/* The parameters of one layer, valid until released; at most one layer at a time is guaranteed to fit. `dirty`: the weights were
+ * written: their version rises and packed copies are made again. Writing to shared weights is ERR_BUSY at acquire with `write`. */
 int params_acquire(rsd_t5 *m, size_t layer, bool write, struct param **out, size_t *n, struct err *e);
 void params_release(rsd_t5 *m, size_t layer, bool dirty);
 

@@ -1,5 +1,5 @@
-/* Writes a model directory that Hugging Face's from_pretrained reads (transformers 4 and 5). Everything goes to a folder of another name beside it,
- * which is renamed when it is complete. */
+/* Writes a model directory that Hugging Face's from_pretrained reads (transformers 4 and 5). Everything goes to a folder of
+ * another name beside it, which is renamed when it is complete. */
 #include "t5/model.h"
 
 #include <string.h>

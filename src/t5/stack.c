@@ -1,4 +1,5 @@
-/* What encoder and decoder have in common: embedded tokens in front, the relative bias that block 0 owns and all blocks use, the final norm behind. */
+/* What encoder and decoder have in common: embedded tokens in front, the relative bias that block 0 owns and all blocks use, the
+ * final norm behind. */
 #include "t5/buckets.h"
 #include "t5/model.h"
 

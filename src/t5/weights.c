@@ -1,5 +1,6 @@
-/* Binds the tensors of a model directory to the layout: model.safetensors, or the shards that model.safetensors.index.json names. F32 that lies on
- * its alignment is used where it is mapped (the map is private: writing copies the page); the rest is converted into one block. */
+/* Binds the tensors of a model directory to the layout: model.safetensors, or the shards that model.safetensors.index.json
+ * names. F32 that lies on its alignment is used where it is mapped (the map is private: writing copies the page); the rest is
+ * converted into one block. */
 #include "t5/model.h"
 
 #include <stdio.h>
@@ -143,8 +144,8 @@ static int check_tensor(const struct loader *l, size_t i, const struct safetenso
     return 0;
 }
 
-/* lm_head.weight decides what the head is: stored, it is the head, whatever tie_word_embeddings says; a stored copy of the embedding is the tied
- * head. (transformers 5 writes tie_word_embeddings true always and decides in the same way.) */
+/* lm_head.weight decides what the head is: stored, it is the head, whatever tie_word_embeddings says; a stored copy of the
+ * embedding is the tied head. (transformers 5 writes tie_word_embeddings true always and decides in the same way.) */
 static int settle_head(struct loader *l, struct err *e) {
     struct t5_config *c = &l->w->config;
     size_t shard = 0;

@@ -1,5 +1,5 @@
-/* Against Hugging Face's T5 in PyTorch: tests/tools/make_t5_fixtures.py. The tolerances are those of the design: 1e-5 of the largest logit,
- * 1e-4 of a tensor's largest gradient. */
+/* Against Hugging Face's T5 in PyTorch: tests/tools/make_t5_fixtures.py. The tolerances are those of the design: 1e-5 of the
+ * largest logit, 1e-4 of a tensor's largest gradient. */
 #include "test_t5.h"
 
 #include "t5/buckets.h"

@@ -1,4 +1,5 @@
-/* Forward and backward against themselves: finite differences, other thread counts, other batches, wrong calls, memory that runs out. */
+/* Forward and backward against themselves: finite differences, other thread counts, other batches, wrong calls, memory that runs
+ * out. */
 #include "test_t5.h"
 
 #include "core/rng.h"
@@ -40,9 +41,9 @@ static double loss_along(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b, size_t i, 
     return t5_step(ctx, m, b, RSD_LOSS_CE, 1);
 }
 
-/* Every tensor along its gradient (the direction with the most signal), without and with dropout, whose masks are the same for the same step.
- * The loss is about 30 in fp32, so 2e-3 of either side is 1e-3 of rounding in the slope. The seed is one where no ReLU changes side within the
- * step: such a kink bends the difference by some percent, which the smooth variant never shows. */
+/* Every tensor along its gradient (the direction with the most signal), without and with dropout, whose masks are the same for
+ * the same step. The loss is about 30 in fp32, so 2e-3 of either side is 1e-3 of rounding in the slope. The seed is one where no
+ * ReLU changes side within the step: such a kink bends the difference by some percent, which the smooth variant never shows. */
 START_TEST(gradients_equal_finite_differences) {
     rsd_ctx *ctx = t5_ctx(1);
     rsd_t5 *m = t5_make(ctx, _i & 1 ? tiny_gated : tiny_tied, 8);
