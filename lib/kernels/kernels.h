@@ -4,10 +4,11 @@
  * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named by a d
  * in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
  *
- * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond the
- * BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it in x->err
- * and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results have the same bits for any number of threads as long as
- * the BLAS runs one thread per call: every task computes a tile fixed by the shapes alone.
+ * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond
+ * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it in
+ * x->err and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results have the
+ * same bits for any number of threads as long as the BLAS runs one thread per call: every task computes a tile fixed by the
+ * shapes alone.
  *
  * A second backend (CUDA with cuBLAS) is one more table; code outside lib/ never looks at mat.data. */
 #ifndef KERNELS_KERNELS_H
@@ -63,7 +64,8 @@ void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struc
 
 /* ---- matrix product ---- */
 
-/* c = alpha * op(a) op(b) + beta * c     op = transpose where ta (tb) is set; beta 0 does not read c.
+/* c = alpha * op(a) op(b) + beta * c     op = transpose where ta (tb) is set; beta 0 does not read c. With up to 16 rows, ta = 0 and
+ * tb = 1 the bits of a row of c do not depend on the other rows: what a batch generates is what each would generate alone.
  * Linear layer with weights w [O,C] as Hugging Face stores them: y = gemm(0, x, 1, w); dx += gemm(0, dy, 0, w); dw += gemm(1, dy, 0, x). */
 void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
 
@@ -89,7 +91,8 @@ struct attention {
  * lse [H, Tq]: log of the sum of exp of the scores, kept for backward (NULL in inference). Nothing of size Tq x Tk is kept. */
 void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                        const struct attention *s);
-/* dq, dk, dv += ...; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
+/* Keys may be shared between sequences; a query belongs to one.
+ * dq, dk, dv += ...; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s);
 

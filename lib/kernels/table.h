@@ -8,6 +8,10 @@
 #include "kernels/kernels.h"
 #include "tensor/mat.h"
 
+#if defined(__x86_64__)
+#define KERNELS_X86 /* meson.build adds the copies of cpu.c for this family */
+#endif
+
 struct kernels {
     const char *name;
     void (*embedding_forward)(const struct exec *, struct mat y, struct mat w, const int32_t *ids);

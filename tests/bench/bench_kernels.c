@@ -1,0 +1,200 @@
+/* How fast the kernels are, on the shapes of T5-base and of quickstart's student:  bench_kernels [threads [filter]]
+ * A line per case: name, best milliseconds of several runs, GFLOPS or GB/s. Load on the machine shows; run it alone, without
+ * OPENBLAS_* in the environment. */
+#include "core/log.h"
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench {
+    struct exec x;
+    struct arena mem, scratch;
+    struct err err;
+    const char *filter;
+};
+
+static struct mat make(struct bench *b, size_t rows, size_t cols) {
+    struct mat m = arena_mat(&b->mem, DTYPE_F32, rows, cols, &b->err);
+    float *p = m.data;
+    for (size_t i = 0; p && i < rows * cols; i++) {
+        p[i] = (float)(i * 2654435761U >> 8 & 1023) / 512 - 1;
+    }
+    return m;
+}
+
+/* Best of the runs, at least five and half a second. */
+#define BEST(out, call)                                                                                                          \
+    do {                                                                                                                         \
+        double start_ = clock_seconds(), best_ = 1e9;                                                                            \
+        for (int n_ = 0; n_ < 5 || clock_seconds() - start_ < 0.5; n_++) {                                                       \
+            double t_ = clock_seconds();                                                                                         \
+            call;                                                                                                                \
+            t_ = clock_seconds() - t_;                                                                                           \
+            best_ = t_ < best_ ? t_ : best_;                                                                                     \
+        }                                                                                                                        \
+        (out) = best_;                                                                                                           \
+    } while (0)
+
+static bool wanted(const struct bench *b, const char *name) {
+    return !b->filter || strstr(name, b->filter);
+}
+
+static void report(const char *name, double seconds, double gflop, double gbytes) {
+    printf("%-44s %10.4f ms", name, seconds * 1e3);
+    if (gflop > 0) {
+        printf(" %8.1f GFLOPS", gflop / seconds);
+    }
+    if (gbytes > 0) {
+        printf(" %8.1f GB/s", gbytes / seconds);
+    }
+    printf("\n");
+}
+
+static void bench_gemm(struct bench *b, const char *what, size_t m, size_t n, size_t k, int ta, int tb) {
+    char name[96];
+    double t = 0, flop = 2e-9 * (double)m * (double)n * (double)k;
+    snprintf(name, sizeof name, "gemm %s %zu x %zu x %zu", what, m, n, k);
+    if (!wanted(b, name)) {
+        return;
+    }
+    struct mat a = ta ? make(b, k, m) : make(b, m, k), w = tb ? make(b, n, k) : make(b, k, n), c = make(b, m, n);
+    BEST(t, gemm(&b->x, c, ta, a, tb, w, 1, ta ? 1 : 0));
+    report(name, t, flop, m <= 16 ? 4e-9 * (double)n * (double)k : 0);
+    arena_reset(&b->mem);
+}
+
+static void bench_attention(struct bench *b, size_t n, size_t q_len, size_t k_len, size_t H, size_t D, int causal, float p) {
+    char name[96];
+    double f = 0, r = 0, macs = (double)n * (double)q_len * (double)k_len * (double)(H * D);
+    snprintf(name, sizeof name, "attention %zu x %zu:%zu H %zu D %zu%s p %g", n, q_len, k_len, H, D, causal ? " causal" : "",
+             (double)p);
+    if (!wanted(b, name)) {
+        return;
+    }
+    struct attention_span *spans = arena_take(&b->mem, n, sizeof *spans, &b->err);
+    for (size_t i = 0; spans && i < n; i++) {
+        spans[i] = (struct attention_span){i * q_len, q_len, i * k_len, k_len};
+    }
+    struct mat q = make(b, n * q_len, H * D), k = make(b, n * k_len, H * D), v = make(b, n * k_len, H * D),
+               out = make(b, n * q_len, H * D);
+    struct attention s = {.heads = H,
+                          .d_kv = D,
+                          .spans = spans,
+                          .n_spans = n,
+                          .causal = causal,
+                          .bias = make(b, H, 2 * k_len),
+                          .bias_zero = k_len,
+                          .dropout = {.p = p, .seed = 1}};
+    float *lse = make(b, H, n * q_len).data;
+    scale(&b->x, q, 0.1F);
+    BEST(f, attention_forward(&b->x, out, lse, q, k, v, &s));
+    char line[128];
+    snprintf(line, sizeof line, "%s forward", name);
+    report(line, f, 4e-9 * macs, q_len == 1 ? 8e-9 * (double)(n * k_len * H * D) : 0);
+    if (q_len > 1) {
+        struct mat dbias = make(b, H, 2 * k_len), dq = make(b, q.rows, q.cols), dk = make(b, k.rows, k.cols),
+                   dv = make(b, k.rows, k.cols), dout = make(b, q.rows, q.cols);
+        BEST(r, attention_backward(&b->x, dq, dk, dv, dbias, dout, out, q, k, v, lse, &s));
+        snprintf(line, sizeof line, "%s backward", name);
+        report(line, r, 10e-9 * macs, 0);
+    }
+    arena_reset(&b->mem);
+}
+
+static void bench_loss(struct bench *b, size_t rows, size_t V) {
+    double t = 0, bytes = 4e-9 * (double)rows * (double)V;
+    if (!wanted(b, "loss")) {
+        return;
+    }
+    struct mat logits = make(b, rows, V);
+    float *lse = make(b, 1, rows).data, *loss = make(b, 1, rows).data, *weight = make(b, 1, rows).data,
+          *probs = make(b, rows, 5).data;
+    uint32_t *offsets = arena_take(&b->mem, rows + 1, sizeof *offsets, &b->err);
+    int32_t *ids = arena_take(&b->mem, rows * 5, sizeof *ids, &b->err);
+    for (size_t i = 0; i <= rows; i++) {
+        offsets[i] = (uint32_t)(5 * i);
+    }
+    for (size_t i = 0; i < 5 * rows; i++) {
+        ids[i] = (int32_t)(i * 977 % V);
+    }
+    BEST(t, row_lse(&b->x, lse, logits));
+    report("loss row_lse", t, 0, bytes);
+    BEST(t, soft_xent(&b->x, loss, logits, lse, (struct sparse_rows){offsets, ids, probs}, weight, 1, 1));
+    report("loss soft_xent with gradient", t, 0, 2 * bytes);
+    BEST(t, row_argmax(&b->x, ids, logits));
+    report("loss row_argmax", t, 0, bytes);
+    arena_reset(&b->mem);
+}
+
+static void bench_elements(struct bench *b, size_t T, size_t C, size_t F) {
+    double t = 0, tc = 4e-9 * (double)T * (double)C, tf = 4e-9 * (double)T * (double)F;
+    if (!wanted(b, "elements")) {
+        return;
+    }
+    struct mat x = make(b, T, C), y = make(b, T, C), g = make(b, 1, C), dg = make(b, 1, C), p = make(b, T, F), q = make(b, T, F),
+               h = make(b, T, F), d = make(b, T, F);
+    float *rrms = make(b, 1, T).data;
+    BEST(t, rmsnorm_forward(&b->x, y, rrms, x, g, 1e-6F));
+    report("elements rmsnorm forward", t, 0, 2 * tc);
+    BEST(t, rmsnorm_backward(&b->x, y, dg, x, x, g, rrms));
+    report("elements rmsnorm backward", t, 0, 3 * tc);
+    BEST(t, add(&b->x, y, y, x));
+    report("elements add", t, 0, 3 * tc);
+    BEST(t, geglu_forward(&b->x, h, p, q));
+    report("elements geglu forward", t, 0, 3 * tf);
+    BEST(t, geglu_backward(&b->x, p, q, h, p, d));
+    report("elements geglu backward", t, 0, 5 * tf);
+    BEST(t, dropout_apply(&b->x, h, d, (struct dropout){.p = 0.1F, .seed = 1}));
+    report("elements dropout", t, 0, 2 * tf);
+    struct adamw o = {.lr = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .eps = 1e-8F, .t = 5, .grad_scale = 1};
+    fill(&b->x, h, 1);
+    BEST(t, adamw_update(&b->x, p, q, h, d, &o));
+    report("elements adamw", t, 0, 7 * tf);
+    BEST(t, sum_squares(&b->x, d));
+    report("elements sum of squares", t, 0, tf);
+    arena_reset(&b->mem);
+}
+
+int main(int argc, char **argv) {
+    struct bench b = {.filter = argc > 2 ? argv[2] : NULL};
+    size_t threads = argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 2;
+    blas_set_single_thread();
+    arena_init(&b.mem, &mem_std);
+    arena_init(&b.scratch, &mem_std);
+    b.x = (struct exec){.k = kernels_choose(), .scratch = &b.scratch, .err = &b.err};
+    if (pool_open(&b.x.pool, &mem_std, threads, &b.err) == 0) {
+        printf("%s, %s, %zu threads\n", kernels_name(b.x.k), blas_name(), threads);
+        bench_gemm(&b, "layer", 4096, 768, 768, 0, 1);
+        bench_gemm(&b, "layer dx", 4096, 768, 768, 0, 0);
+        bench_gemm(&b, "layer dw", 768, 768, 4096, 1, 0);
+        bench_gemm(&b, "ffn", 4096, 2048, 768, 0, 1);
+        bench_gemm(&b, "ffn dx", 4096, 768, 2048, 0, 0);
+        bench_gemm(&b, "ffn dw", 2048, 768, 4096, 1, 0);
+        bench_gemm(&b, "head", 512, 32128, 768, 0, 1);
+        bench_gemm(&b, "head dx", 512, 768, 32128, 0, 0);
+        bench_gemm(&b, "head dw", 32128, 768, 512, 1, 0);
+        bench_gemm(&b, "student", 3800, 64, 64, 0, 1);
+        bench_gemm(&b, "student dw", 64, 64, 3800, 1, 0);
+        bench_gemm(&b, "decode", 1, 2048, 768, 0, 1);
+        bench_gemm(&b, "decode head", 1, 32128, 768, 0, 1);
+        bench_gemm(&b, "decode", 16, 2048, 768, 0, 1);
+        bench_gemm(&b, "decode head", 16, 32128, 768, 0, 1);
+        bench_attention(&b, 8, 512, 512, 12, 64, 0, 0);
+        bench_attention(&b, 8, 512, 512, 12, 64, 0, 0.1F);
+        bench_attention(&b, 8, 512, 512, 12, 64, 1, 0);
+        bench_attention(&b, 190, 20, 20, 4, 16, 0, 0);
+        bench_attention(&b, 1, 1, 512, 12, 64, 1, 0);
+        bench_attention(&b, 16, 1, 512, 12, 64, 1, 0);
+        bench_loss(&b, 1024, 32128);
+        bench_elements(&b, 4096, 768, 2048);
+    }
+    if (b.err.code) {
+        fprintf(stderr, "%s\n", b.err.text);
+    }
+    pool_close(b.x.pool);
+    arena_free(&b.mem);
+    arena_free(&b.scratch);
+    return b.err.code != 0;
+}
