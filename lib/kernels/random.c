@@ -1,5 +1,5 @@
 /* Random initialisation: Box-Muller on Philox blocks. Element i takes its number from block i / 4, so the values do not depend on
- * how the work is cut. In double, one implementation for all processors: it runs once per model. */
+ * how the work is cut. One implementation for all processors: it runs once per model. */
 #include "core/rng.h"
 #include "kernels/table.h"
 
@@ -10,15 +10,15 @@ enum { STEP = 1 << 14 }; /* elements of a task, a multiple of 4 */
 struct normal_job {
     float *y;
     size_t n;
-    double std;
+    float std;
     uint64_t seed, stream;
 };
 
 /* Two independent numbers from 32 bits each: the radius from (0, 1], so that its logarithm is finite. */
-static void box_muller(double out[2], uint32_t a, uint32_t b) {
-    double radius = sqrt(-2 * log(((double)a + 1) * 0x1p-32)), angle = 6.283185307179586 * 0x1p-32 * (double)b;
-    out[0] = radius * cos(angle);
-    out[1] = radius * sin(angle);
+static void box_muller(float out[2], uint32_t a, uint32_t b) {
+    float radius = sqrtf(-2 * logf(((float)a + 1) * 0x1p-32F)), angle = 6.2831853F * 0x1p-32F * (float)b;
+    out[0] = radius * cosf(angle);
+    out[1] = radius * sinf(angle);
 }
 
 static void normal_task(void *arg, size_t task, size_t worker) {
@@ -27,12 +27,12 @@ static void normal_task(void *arg, size_t task, size_t worker) {
     size_t end = j->n - task * STEP < STEP ? j->n : (task + 1) * STEP;
     for (size_t i = task * STEP; i < end; i += 4) {
         uint32_t w[4];
-        double v[4];
+        float v[4];
         philox(w, j->seed, j->stream, i / 4);
         box_muller(v, w[0], w[1]);
         box_muller(v + 2, w[2], w[3]);
         for (size_t k = 0; k < 4 && i + k < end; k++) {
-            j->y[i + k] = (float)(j->std * v[k]);
+            j->y[i + k] = j->std * v[k];
         }
     }
 }
