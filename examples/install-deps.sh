@@ -57,13 +57,12 @@ install_deps() {
         fi
         echo "installing with apt: $_missing" >&2
         # shellcheck disable=SC2086 # a list of packages
-        { $_sudo apt-get update -qq &&
-            $_sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $_missing >/dev/null; } >&2 || {
+        { $_sudo apt-get update -qq || :
+          $_sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $_missing >/dev/null; } >&2 || {
             echo "apt could not install: $_missing" >&2
             return 1
         }
         _missing=$(missing_deps "${1-}" | tr '\n' ' ')
-        [ "${1-}" != tests ] || find_python || :
         if [ -z "$_missing" ]; then
             [ "${1-}" != tests ] || find_python
             return
