@@ -210,7 +210,7 @@ int corpus_demo_text(struct corpus *c, const rsd_tokenizer *tok, int format, siz
     out->n = before;
     code = code ? code : prompt_input(out, format, none, &d, 1, e);
     if (!code)
-        out->n -= behind;
+        out->p[out->n -= behind] = 0;
     return code;
 }
 

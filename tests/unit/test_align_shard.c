@@ -183,7 +183,7 @@ START_TEST(impossible_sections_are_refused) {
     strcpy(bad, test_path(dir, "x.rsd"));
     write_shard(path, 4, VOCAB);
     ck_assert_int_eq(section_open(&in, path, SECTION_ALIGNED, &e), 0);
-    for (uint64_t round = 0; round < 300; round++) {
+    for (uint64_t round = 0; round < 120; round++) {
         struct section_out out;
         struct rng g = rng_make(5, round);
         size_t victim = (size_t)rng_below(&g, in.n);

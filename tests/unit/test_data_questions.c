@@ -1,0 +1,109 @@
+/* Question files: what is read, what is refused and where. */
+#include "test_data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int read(struct questions *q, const char *lines, struct err *e) {
+    const char *path = test_path(test_dir(), "q.jsonl");
+    test_write(path, lines, strlen(lines));
+    return questions_read(q, &mem_std, path, e);
+}
+
+START_TEST(lines_are_read) {
+    struct questions q;
+    struct err e = {0};
+    size_t i = 9;
+    ck_assert_msg(!read(&q,
+                        "{\"id\":\"a\",\"question\":\"How many?\",\"answer\":\"72\",\"rationale\":\"because\",\"source\":\"x\"}\n"
+                        "  \n"
+                        "{\"id\":\"b\",\"question\":\"\\u0000?\",\"answer\":7.5}\r\n"
+                        "{\"id\":\"c\",\"question\":\"q\"}",
+                        &e),
+                  "%s", e.text);
+    ck_assert_uint_eq(q.n, 3);
+    ck_assert(text_is(questions_get(&q, 0).rationale, "because"));
+    ck_assert(text_is(questions_get(&q, 0).answer, "72"));
+    ck_assert_uint_eq(questions_get(&q, 1).question.n, 2);
+    ck_assert(text_is(questions_get(&q, 1).answer, "7.5"));
+    ck_assert(questions_find(&q, text_of("c"), &i) && i == 2);
+    ck_assert(!questions_find(&q, text_of("d"), &i));
+    ck_assert_uint_eq(questions_get(&q, 2).answer.n, 0);
+    questions_free(&q);
+}
+END_TEST
+
+START_TEST(bad_lines_are_located) {
+    static const char *const bad[] = {"{\"id\":\"a\",\"question\":\"q\"}\n{\"id\":\"a\",\"question\":\"q\"}", /* an id again */
+                                      "\n{\"id\":\"\",\"question\":\"q\"}",
+                                      "\n{\"id\":\"a\",\"question\":\"\"}",
+                                      "\n{\"id\":\"a\"}",
+                                      "\n{\"id\":1,\"question\":\"q\"}",
+                                      "\n[\"a\"]",
+                                      "\n{\"id\":\"a\",\"question\":\"q\",\"answer\":[]}",
+                                      "\nnonsense"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct questions q;
+        struct err e = {0};
+        ck_assert_int_eq(read(&q, bad[i], &e), ERR_FORMAT);
+        ck_assert_msg(strstr(e.text, "q.jsonl: line 2") != NULL, "%s", e.text);
+    }
+}
+END_TEST
+
+START_TEST(binary_form_brings_back_the_same) {
+    SKIP_WITHOUT_DATA();
+    struct questions q, back;
+    struct err e = {0};
+    const char *path = test_path(test_dir(), "q.rsd");
+    ck_assert_msg(!questions_read(&q, &mem_std, test_data("tasks/gsm8k_test.jsonl"), &e), "%s", e.text);
+    ck_assert_uint_eq(q.n, 1319);
+    ck_assert_msg(!questions_save(&q, path, &e), "%s", e.text);
+    ck_assert_msg(!questions_load(&back, &mem_std, path, &e), "%s", e.text);
+    ck_assert_uint_eq(back.n, q.n);
+    for (size_t i = 0; i < q.n; i++) {
+        struct question a = questions_get(&q, i), b = questions_get(&back, i);
+        ck_assert(text_eq(a.id, b.id) && text_eq(a.question, b.question) && text_eq(a.answer, b.answer) &&
+                  text_eq(a.rationale, b.rationale));
+    }
+    questions_free(&q);
+    questions_free(&back);
+}
+END_TEST
+
+START_TEST(damaged_binary_form_is_refused) {
+    struct questions q;
+    struct err e = {0};
+    size_t n;
+    char path[512], hurt[512];
+    ck_assert_int_eq(read(&q, "{\"id\":\"a\",\"question\":\"q\"}\n", &e), 0);
+    const char *dir = test_dir();
+    strcpy(path, test_path(dir, "q.rsd"));
+    strcpy(hurt, test_path(dir, "hurt.rsd"));
+    ck_assert_int_eq(questions_save(&q, path, &e), 0);
+    questions_free(&q);
+    char *bytes = test_read(path, &n);
+    for (size_t k = 0; k < n; k += 3) {
+        struct err found = {0};
+        bytes[k] = (char)(bytes[k] ^ 4);
+        test_write(hurt, bytes, n);
+        ck_assert_int_lt(questions_load(&q, &mem_std, hurt, &found), 0);
+        ck_assert_ptr_nonnull(strstr(found.text, "hurt.rsd"));
+        bytes[k] = (char)(bytes[k] ^ 4);
+        test_write(hurt, bytes, k);
+        ck_assert_int_lt(questions_load(&q, &mem_std, hurt, NULL), 0);
+    }
+    free(bytes);
+}
+END_TEST
+
+Suite *data_questions_suite(void) {
+    Suite *s = suite_create("data questions");
+    TCase *t = tcase_create("questions");
+    tcase_add_test(t, lines_are_read);
+    tcase_add_test(t, bad_lines_are_located);
+    tcase_add_test(t, binary_form_brings_back_the_same);
+    tcase_add_test(t, damaged_binary_form_is_refused);
+    suite_add_tcase(s, t);
+    return s;
+}
