@@ -1,7 +1,7 @@
 /* A problem: operations on a number of things that someone has, told in words.
  *
  * A kind is a word over the letters below, one letter an operation and a sentence: "S+-" starts with a number, adds, and takes away. Operands
- * are drawn until every result lies in 0..99, in both orders where two neighbouring additions or subtractions can be swapped. */
+ * are drawn until every result lies in 1..99, in both orders where two neighbouring additions or subtractions can be swapped. */
 #include "wordproblems.h"
 
 #include <string.h>
@@ -224,6 +224,18 @@ static void tell(struct problem *p, const struct operation *ops, size_t n, struc
     p->name = names[who];
 }
 
+/* A story in which something is left at every step, told in either order. */
+static bool is_story(const struct problem *p, int results[MAX_STEPS]) {
+    for (size_t i = p->n_plans; i-- > 0;) { /* the order of the question last: its results stay */
+        if (!plan_solve(&p->plans[i], results, 0))
+            return false;
+        for (size_t k = 0; k < p->plans[i].n; k++)
+            if (results[k] == 0)
+                return false;
+    }
+    return true;
+}
+
 void problem_draw(struct problem *p, struct random *r) {
     const char *kind = random_unit(r) < share_of_three ? kinds_of_three[random_between(r, 0, COUNT_THREE - 1)]
                                                        : kinds_of_two[random_between(r, 0, COUNT_TWO - 1)];
@@ -234,7 +246,7 @@ void problem_draw(struct problem *p, struct random *r) {
         for (size_t i = 0; i < n; i++)
             ops[i] = operation_draw(kind[i], r);
         plans_make(p, ops, n);
-    } while (!plan_solve(&p->plans[p->n_plans - 1], results, 0) || !plan_solve(&p->plans[0], results, 0));
+    } while (!is_story(p, results));
     p->answer = results[p->plans[0].n - 1];
     key_make(p, ops, n);
     tell(p, ops, n, r);
