@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/t5 with Hugging Face's T5 (torch and transformers; neither is needed to build or test).
 
-    python3 tests/tools/make_t5_fixtures.py                  writes the fixtures
-    python3 tests/tools/make_t5_fixtures.py --verify DIR...  checks directories that rsd_t5_save wrote: from_pretrained must
-                                                             load them without a missing or unexpected tensor, and the logits
-                                                             must equal those stored in DIR/../logits.safetensors
+    python3 tests/tools/make_t5_fixtures.py              writes the fixtures
+    REASONDISTILL_LIBRARY=build/src/libreasondistill.so.0 \
+    python3 tests/tools/make_t5_fixtures.py --verify     models that rsd_t5_save wrote, in every dtype, must load in from_pretrained
+                                                         without a missing or unexpected tensor and give the same logits; models
+                                                         that save_pretrained wrote (one file, shards, half width) must do so here
 
 Each variant is a folder of its own: model directory, `golden.safetensors` (batch, logits, losses, gradients), `prompts.safetensors`
-(inputs and what greedy generate returned). Ids are I32 in F32 tensors: every id here is exact in a float.
+(inputs and what greedy generate returned). Ids are stored as floats: all of them are small.
 """
 
 import argparse
@@ -15,11 +16,13 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
-from transformers import T5Config, T5ForConditionalGeneration
+import transformers
+from safetensors.numpy import save_file
+from transformers import MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "t5"
 LENGTHS = [(5, 3), (17, 9), (1, 1), (9, 12), (150, 4)]  # encoder, decoder; 150 is beyond the largest bucket distance
@@ -137,30 +140,71 @@ def make() -> None:
     print("bytes", sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()))
 
 
-def verify(folder: pathlib.Path) -> bool:
-    model, info = T5ForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
-    bad = {k: v for k, v in info.items() if k in ("missing_keys", "unexpected_keys", "mismatched_keys") and v}
-    g = load_file(folder.parent / "logits.safetensors")
-    worst, at_d = 0.0, 0
-    eo, do = g["enc_offsets"].astype(int), g["dec_offsets"].astype(int)
-    for s in range(len(eo) - 1):
-        enc = torch.tensor([g["enc_ids"][eo[s]:eo[s + 1]].astype(int).tolist()])
-        dec = torch.tensor([g["dec_ids"][do[s]:do[s + 1]].astype(int).tolist()])
-        with torch.no_grad():
-            logits = model.float().eval()(input_ids=enc, labels=dec).logits[0].numpy()
-        want = g["logits"][do[s]:do[s + 1]]
-        worst = max(worst, float(np.abs(logits - want).max() / np.abs(g["logits"]).max()))
-    ok = not bad and worst <= 1e-5
-    print(f"{folder}: {'fine' if ok else 'WRONG'}: largest error {worst:.2e} of the largest logit, {json.dumps({k: sorted(v) for k, v in bad.items()})}")
+CREATED = {
+    "tied": {"model_type": "t5", "feed_forward_proj": "relu"},
+    "gated": {"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 3},
+    "mt5": {"model_type": "mt5"},
+    "tied, not scaled": {"model_type": "t5", "scale_decoder_outputs": False},
+}
+ENC, DEC = [[5, 9, 30, 2, 2, 17, 8, 1], [4, 1]], [[7, 7, 21, 1], [33, 12, 1]]
+
+
+def logits_of_torch(model: T5ForConditionalGeneration) -> np.ndarray:
+    model = model.float().eval()
+    with torch.no_grad():
+        return np.concatenate([model(input_ids=torch.tensor([e]), labels=torch.tensor([d])).logits[0].numpy() for e, d in zip(ENC, DEC)])
+
+
+def logits_of_ours(model) -> np.ndarray:
+    import reasondistill
+    model.forward(reasondistill.Batch.pack(ENC, DEC))
+    return model.logits()
+
+
+def report(what: str, ours: np.ndarray, theirs: np.ndarray, keys: dict) -> bool:
+    error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    bad = {k: sorted(v) for k, v in keys.items() if k in ("missing_keys", "unexpected_keys", "mismatched_keys") and v}
+    ok = error <= 1e-5 and not bad
+    print(f"{'fine ' if ok else 'WRONG'} {what}: largest error {error:.1e} of the largest logit {json.dumps(bad) if bad else ''}")
+    return ok
+
+
+def verify() -> bool:
+    sys.path.insert(0, str(ROOT.parents[2] / "bindings" / "python"))
+    import reasondistill
+    print("transformers", transformers.__version__)
+    ok = True
+    with tempfile.TemporaryDirectory() as tmp, reasondistill.Context() as context:
+        folder = pathlib.Path(tmp)
+        for name, options in CREATED.items():
+            config = folder / f"{name}.json"
+            config.write_text(json.dumps({"vocab_size": 37, "d_model": 8, "d_kv": 4, "d_ff": 10, "num_layers": 2, "num_heads": 3} | options))
+            for dtype in ("fp32", "fp16", "bf16"):
+                saved = folder / f"{name}-{dtype}"
+                with reasondistill.T5.create(context, config, 3) as m:
+                    m.save(saved, dtype)
+                cls = MT5ForConditionalGeneration if name == "mt5" else T5ForConditionalGeneration
+                model, keys = cls.from_pretrained(saved, output_loading_info=True)
+                with reasondistill.T5(context, saved) as m:
+                    ok &= report(f"saved here, {name}, {dtype}", logits_of_ours(m), logits_of_torch(model), keys)
+        for name, options in VARIANTS.items():
+            for kind in ("one file", "shards", "float16", "bfloat16"):
+                model = build(name, options)
+                if kind.endswith("16"):
+                    model = model.to(getattr(torch, kind))
+                saved = folder / f"{name}-{kind}"
+                model.save_pretrained(saved, max_shard_size="15KB" if kind == "shards" else "1GB")
+                with reasondistill.T5(context, saved) as m:
+                    ok &= report(f"saved there, {name}, {kind}", logits_of_ours(m), logits_of_torch(model), {})
     return ok
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verify", nargs="+", type=pathlib.Path, metavar="DIR")
+    parser.add_argument("--verify", action="store_true")
     args = parser.parse_args()
     if args.verify:
-        return 0 if all([verify(d) for d in args.verify]) else 1
+        return 0 if verify() else 1
     make()
     return 0
 
