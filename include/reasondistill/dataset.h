@@ -1,4 +1,13 @@
-/* Data sets: questions, correct replies aligned to the student, and the four formats made of them while reading. */
+/* Data sets: questions, correct replies aligned to the student, and the four formats made of them while reading.
+ *
+ *     rsd_dataset_build(ctx, &build, &report);                              once
+ *     rsd_dataset_open(ctx, "DATA", tok, NULL, &d);
+ *     for (uint64_t i = 0; i < steps; i++) { rsd_dataset_batch(d, i, &batch); ... }
+ *
+ * Inputs and targets end with the end token. Chain-of-thought items are replies, answer-only items are questions with an answer;
+ * their targets are hard. Demonstrations come from the questions of the data set: the human solution without its calculator
+ * marks, else the first kept reply. They change from epoch to epoch and never have the text of the question itself, under
+ * whatever id. */
 #ifndef REASONDISTILL_DATASET_H
 #define REASONDISTILL_DATASET_H
 
@@ -18,7 +27,7 @@ enum { RSD_KEEP_CORRECT, RSD_KEEP_ALL };
 typedef struct rsd_build_options {
     size_t size;
     const char *questions; /* lines {"id","question","answer","rationale"}; rationale may be absent or "" */
-    const char *aligned;   /* shard made by rsd_aligner_file */
+    const char *aligned;   /* shard made by rsd_aligner_file; NULL: answers only */
     const char *out;       /* folder to make; must not exist */
     uint64_t seed;         /* of the demonstrations; default 1 */
     uint32_t formats;      /* bit 1 << rsd_format; default all four */
@@ -30,42 +39,52 @@ RSD_API int rsd_build_options_init(rsd_build_options *o, size_t size);
 
 typedef struct rsd_build_report {
     size_t size; /* set by the caller */
-    uint64_t questions, replies, kept, wrong, unknown, no_question; /* unknown: not labelled; no_question: reply without its question */
+    uint64_t questions, replies, kept, wrong;
+    uint64_t unknown, no_question; /* replies that are not labelled, and without their question */
 } rsd_build_report;
 
-/* Makes a data set folder; it appears complete or not at all. In-context formats need more than `shots` questions that have a rationale or a kept reply. report may be NULL.
- * RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: line), RSD_EBUSY (out exists), RSD_EIO, RSD_ENOMEM. */
+/* Makes a data set folder; it appears complete or not at all. In-context formats need more than `shots` questions that have a
+ * rationale or a kept reply. report may be NULL. RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: line), RSD_EBUSY (out exists),
+ * RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_dataset_build(rsd_ctx *ctx, const rsd_build_options *options, rsd_build_report *report);
 
 typedef struct rsd_dataset_options {
     size_t size;
-    double weights[8];   /* share of each rsd_format in the items drawn, need not sum to 1; all 0 (default): the formats of the data set, equally */
-    uint64_t seed;       /* of the order; default 1 */
-    uint64_t batch_tokens; /* encoder + decoder tokens of a batch at most (a longer single item makes a batch of its own); default 4096 */
+    /* Share of each rsd_format in the items drawn, need not sum to 1; all 0 (default): the formats of the data set, equally. An epoch
+     * has every item once; of a format with a larger share than items, several times, nearly equally often. */
+    double weights[8];
+    uint64_t seed;         /* of the order; default 1 */
+    uint64_t batch_tokens; /* encoder + decoder tokens of a batch at most (a longer item is a batch of its own); default 4096 */
     uint32_t rank, world;  /* this process gets every world-th batch, from rank; default 0 of 1 */
     int32_t max_enc, max_dec; /* longer items are left out and counted; default 1024, 512 */
-    int32_t soft;          /* 1 (default): rows of the teacher's probabilities; 0: hard labels */
-    int32_t reserved;      /* 0 */
+    int32_t soft;             /* 1 (default): rows of the teacher's probabilities; 0: hard labels */
+    int32_t reserved;         /* 0 */
 } rsd_dataset_options;
 RSD_API int rsd_dataset_options_init(rsd_dataset_options *o, size_t size);
 
-/* The tokenizer must be the one the shard was aligned for (by hash: RSD_EMISMATCH) and stay open as long as the data set. *out is the caller's.
- * RSD_ENOTFOUND, RSD_EFORMAT (damaged shard: section), RSD_EINVAL (a format that the data set was not built for), RSD_ENOMEM. */
-RSD_API int rsd_dataset_open(rsd_ctx *ctx, const char *path, rsd_tokenizer *tok, const rsd_dataset_options *options, rsd_dataset **out);
+/* The tokenizer must be the one the shard was aligned for (by hash: RSD_EMISMATCH) and stay open as long as the data set. *out is
+ * the caller's. RSD_ENOTFOUND, RSD_EFORMAT (damaged shard: section), RSD_EINVAL (a format that the data set was not built for),
+ * RSD_ENOMEM. */
+RSD_API int rsd_dataset_open(rsd_ctx *ctx, const char *path, rsd_tokenizer *tok, const rsd_dataset_options *options,
+                             rsd_dataset **out);
 RSD_API void rsd_dataset_close(rsd_dataset *d);
 
-/* Batch number `index` of an endless sequence of epochs, each shuffled anew: a pure function of data, options and index, so a run can stop and go on anywhere. Items of like length are grouped.
- * *batch is borrowed until the next call on this data set. RSD_ENOMEM, RSD_EFORMAT. */
+/* Batch number `index` of an endless sequence of epochs, each shuffled anew: a pure function of data, options and index, so a run
+ * can stop and go on anywhere. Items of like length are grouped. *batch is borrowed until the next call on this data set.
+ * RSD_ENOMEM, RSD_EFORMAT. */
 RSD_API int rsd_dataset_batch(rsd_dataset *d, uint64_t index, const rsd_batch **batch);
 
 typedef struct rsd_dataset_info {
     size_t size; /* set by the caller */
-    uint64_t questions, replies, items[8], left_out, batches; /* items of each format and batches in the first epoch, all ranks together */
+    uint64_t questions, replies;
+    uint64_t items[8], left_out, batches; /* of each rsd_format, too long, and batches in the first epoch, all ranks together */
 } rsd_dataset_info;
 RSD_API int rsd_dataset_info_get(rsd_dataset *d, rsd_dataset_info *out);
 
-/* Input and target text of item `i` (< questions or replies by format) of one format, to look at: borrowed until the next call. RSD_EINVAL, RSD_ENOMEM. */
-RSD_API int rsd_dataset_text(rsd_dataset *d, int format, uint64_t i, const char **input, size_t *input_len, const char **target, size_t *target_len);
+/* Input and target text of item `i` (< questions or replies by format) of one format, to look at: borrowed until the next call.
+ * RSD_EINVAL, RSD_ENOMEM. */
+RSD_API int rsd_dataset_text(rsd_dataset *d, int format, uint64_t i, const char **input, size_t *input_len, const char **target,
+                             size_t *target_len);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
-/* The aligner handle: lays a reply out as steps over its text, tokenises the student's text over the same bytes, and has one of the methods fill the result. */
+/* The aligner handle: lays a reply out as steps over its text, tokenises the student's text over the same bytes, and has one of
+ * the methods fill the result. */
 #include "align/align.h"
 
 #include "base/options.h"
@@ -176,7 +177,8 @@ static void clean_text(struct str *out, struct text t) {
     }
 }
 
-/* Pieces of t, which starts at byte `offset` of the reply; the last region is stretched to nothing, the first starts at `offset`. */
+/* Pieces of t, which starts at byte `offset` of the reply; the last region is stretched to nothing, the first starts at `offset`.
+ */
 static int cut_pieces(rsd_aligner *a, struct text t, size_t offset, struct err *e) {
     const struct allocator *m = &a->ctx->alloc;
     const int32_t *ids;
@@ -230,7 +232,8 @@ static int room_for_result(rsd_aligner *a, struct err *e) {
     return 0;
 }
 
-/* span: the steps that touch the text; pieces of the text from the first of these steps on, so that a blank inside it has its place. */
+/* span: the steps that touch the text; pieces of the text from the first of these steps on, so that a blank inside it has its
+ * place. */
 static int lay_out_span(rsd_aligner *a, struct err *e) {
     size_t first = 0, last = a->n_steps;
     while (first < a->n_steps && a->steps[first].end <= a->text_begin)

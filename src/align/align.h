@@ -1,4 +1,5 @@
-/* The inside of an aligner: one reply laid out as steps over its text, the student's pieces over the same text, and the result that both methods fill. */
+/* The inside of an aligner: one reply laid out as steps over its text, the student's pieces over the same text, and the result
+ * that both methods fill. */
 #ifndef ALIGN_ALIGN_H
 #define ALIGN_ALIGN_H
 
@@ -12,14 +13,16 @@ struct choice {
     double prob;
 };
 
-/* One step of the teacher: it wrote `token`, bytes begin .. end of the reply's text, and had tops[first .. first+n) to choose from (the token may be among them). */
+/* One step of the teacher: it wrote `token`, bytes begin .. end of the reply's text, and had tops[first .. first+n) to choose
+ * from (the token may be among them). */
 struct step {
     struct choice token;
     size_t begin, end;
     size_t first, n;
 };
 
-/* Piece j of the student: bytes begin .. end of the reply's text. Regions lie end to end: what no piece covers belongs to the next one. */
+/* Piece j of the student: bytes begin .. end of the reply's text. Regions lie end to end: what no piece covers belongs to the
+ * next one. */
 struct region {
     size_t begin, end;
 };

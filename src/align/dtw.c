@@ -2,9 +2,10 @@
  *
  *     M[i,j] = cost(i,j) + min(M[i-1,j-1], M[i-1,j], M[i,j-1])      of equal predecessors the first of this order is taken
  *
- * cost = Levenshtein distance in code points of the token without blanks and the piece without U+2581. One token is compared with all pieces at a
- * time, its bit vectors built once: G. Myers, "A fast bit-vector algorithm for approximate string matching based on dynamic programming",
- * JACM 46 (1999), in the form for whole strings of H. Hyyro (2003). Time and memory grow with tokens times pieces. */
+ * cost = Levenshtein distance in code points of the token without blanks and the piece without U+2581. One token is compared with
+ * all pieces at a time, its bit vectors built once: G. Myers, "A fast bit-vector algorithm for approximate string matching based
+ * on dynamic programming", JACM 46 (1999), in the form for whole strings of H. Hyyro (2003). Time and memory grow with tokens
+ * times pieces. */
 #include "align/align.h"
 
 #include "text/normalize.h"

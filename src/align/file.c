@@ -32,7 +32,8 @@ static int room(struct closed *c, size_t n, size_t entries, struct err *e) {
     return code ? code : mem_reserve(c->a, &c->row_probs, &c->cap_row_probs, entries, sizeof *c->row_probs, e);
 }
 
-/* Whether the blank at the start of piece j was, or held, a line feed. For dtw, whose regions lie in the cleaned text, the same. */
+/* Whether the blank at the start of piece j was, or held, a line feed. For dtw, whose regions lie in the cleaned text, the same.
+ */
 static bool starts_line(const rsd_aligner *a, size_t j) {
     const char *p = a->method == RSD_ALIGN_DTW ? str_z(&a->text) : a->reply.p;
     for (size_t i = a->regions[j].begin; i < a->regions[j].end; i++) {

@@ -1,4 +1,5 @@
-/* A cache from text to pieces. It grows with the number of different alternatives, which natural text keeps small, and is dropped as a whole at a limit. */
+/* A cache from text to pieces. It grows with the number of different alternatives, which natural text keeps small, and is dropped
+ * as a whole at a limit. */
 #include "align/pieces.h"
 
 #include "align/align.h"

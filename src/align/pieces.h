@@ -22,12 +22,14 @@ struct pieces {
 
 void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok);
 void pieces_free(struct pieces *p);
-/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_trim; ids may move. Uses the tokenizer. */
+/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_trim; ids may move. Uses the
+ * tokenizer. */
 int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);
 /* Forgets everything once it has grown large. */
 void pieces_trim(struct pieces *p);
 
-/* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every text. */
+/* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every
+ * text. */
 bool pieces_are_words(const rsd_tokenizer *tok);
 /* True if the byte stands for a blank between words. Uses the tokenizer. */
 bool pieces_take_as_blank(rsd_tokenizer *tok, char c);

@@ -1,4 +1,5 @@
-/* Written front to back with the table behind; read by map with every offset, length and checksum checked before anything is used. */
+/* Written front to back with the table behind; read by map with every offset, length and checksum checked before anything is
+ * used. */
 #include "align/section.h"
 
 #include "core/hash.h"

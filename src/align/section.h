@@ -5,8 +5,9 @@
  *     table    48 bytes a section: name, block, offset, length, CRC-32C
  *     trailer  64 bytes   where the table is, size of the file, CRC-32Cs, "RSDSHEND"
  *
- * All numbers are little-endian. The table comes last, so that a file can be written in one pass, also to a pipe; a block is a part of the file that is complete by itself
- * (its sections carry its number), so that writing needs memory for one block only. */
+ * All numbers are little-endian. The table comes last, so that a file can be written in one pass, also to a pipe; a block is a
+ * part of the file that is complete by itself (its sections carry its number), so that writing needs memory for one block only.
+ */
 #ifndef ALIGN_SECTION_H
 #define ALIGN_SECTION_H
 

@@ -1,4 +1,5 @@
-/* Reading aligned shards. Everything is checked when the file is opened: afterwards a reply is found and widened without a test. */
+/* Reading aligned shards. Everything is checked when the file is opened: afterwards a reply is found and widened without a test.
+ */
 #include "align/shard_file.h"
 
 #include "core/json.h"

@@ -1,6 +1,7 @@
 /* Aligned shards: replies as rows of soft targets, ready for batches.
  *
- * A position takes at most 30 bytes at k = 5 and vocabularies up to 65,536 (2 bytes an id, else 4), to which each reply adds 40 and its id:
+ * A position takes at most 30 bytes at k = 5 and vocabularies up to 65,536 (2 bytes an id, else 4), to which each reply adds 40
+ * and its id:
  *
  *     tokens      2  the student's piece; the last of a reply is its end token, a hard row
  *     kinds       1  rsd_kind; bit 7: the blank at the start of the piece was a line feed
@@ -9,8 +10,9 @@
  *     row_ids     2  an entry
  *     row_probs   2  an entry
  *
- * A probability p is kept as the nearest integer to 65535 sqrt(p): at most 1.6e-5 off near 1, where fp16 is off by 2.4e-4, and still within 1.6 % at 1e-6, where
- * fixed point would say 0. 0 and 1 are exact. Rows that would add up to more than 1 after rounding lose the excess from their largest entry. */
+ * A probability p is kept as the nearest integer to 65535 sqrt(p): at most 1.6e-5 off near 1, where fp16 is off by 2.4e-4, and
+ * still within 1.6 % at 1e-6, where fixed point would say 0. 0 and 1 are exact. Rows that would add up to more than 1 after
+ * rounding lose the excess from their largest entry. */
 #ifndef ALIGN_SHARD_H
 #define ALIGN_SHARD_H
 
@@ -52,7 +54,8 @@ int shard_commit(struct shard_out *o, const struct shard_about *about, struct er
 void shard_abort(struct shard_out *o);                                                 /* NULL is fine */
 
 struct shard;
-/* Maps and checks the whole file, so that nothing read from it later can be out of range. ERR_FORMAT: section and what was expected. */
+/* Maps and checks the whole file, so that nothing read from it later can be out of range. ERR_FORMAT: section and what was
+ * expected. */
 int shard_open(struct shard **out, const struct allocator *a, const char *path, struct err *e);
 void shard_close(struct shard *s); /* NULL is fine */
 const struct shard_about *shard_about(const struct shard *s);

@@ -1,28 +1,27 @@
-/* Soft targets over bytes. What the teacher told is a tree: the path of the tokens it wrote, and at each step the tokens it might have written instead. Every
- * branch spells a text, every text has pieces, so every branch says which piece comes next at each position that it agrees with. The row of a position is
- * the mass of the branches that agree with all pieces before it, by the piece they put there:
+/* Soft targets over bytes. What the teacher told is a tree: the path of the tokens it wrote, and at each step the tokens it might
+ * have written instead. Every branch spells a text, every text has pieces, so every branch says which piece comes next at each
+ * position that it agrees with. The row of a position is the mass of the branches that agree with all pieces before it, by the
+ * piece they put there:
  *
  *     row_j[v] = P(s_1 .. s_j-1, v) / P(s_1 .. s_j-1)
  *
- * This is one rule for all cases: a token that is a piece; a piece of several tokens (the chain rule along the path, branches by their prefix); a token of
- * several pieces (marginal over first pieces, then conditionals).
- * What the tree does not know ends in the tail: tokens below the top k, and whatever follows a branch. By convention a branch, and a token below the top k, ends at
- * a piece boundary: it never changes pieces that end before it starts to differ. Where the branch is known, it is tokenised together with the word it
- * continues, so that ` 4` with the branch `8` counts as the piece of ` 48`.
- * Pieces do not go across blanks, so a word is tokenised alone: the work is linear in length, and short texts repeat (pieces.h). */
+ * This is one rule for all cases: a token that is a piece; a piece of several tokens (the chain rule along the path, branches by
+ * their prefix); a token of several pieces (marginal over first pieces, then conditionals). What the tree does not know ends in
+ * the tail: tokens below the top k, and whatever follows a branch. By convention a branch, and a token below the top k, ends at a
+ * piece boundary: it never changes pieces that end before it starts to differ. Where the branch is known, it is tokenised
+ * together with the word it continues, so that ` 4` with the branch `8` counts as the piece of ` 48`. Pieces do not go across
+ * blanks, so a word is tokenised alone: the work is linear in length, and short texts repeat (pieces.h). */
 #include "align/align.h"
 
 #include <math.h>
 #include <string.h>
 
-enum {
-    REACH =
-        192, /* bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves */
-    FORGET =
-        32 /* branches of less than e^-FORGET of the mass are dropped into the tail: they are below what single precision adds up */
-};
+/* REACH: bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves.
+ * FORGET: branches of less than e^-FORGET of the mass go into the tail: they are below what single precision adds up. */
+enum { REACH = 192, FORGET = 32 };
 
-/* A branch: mass, and the pieces it has from the position at hand on: first `same` pieces of the reply, then cache ids at .. at+n. */
+/* A branch: mass, and the pieces it has from the position at hand on: first `same` pieces of the reply, then ids of the
+ * cache. */
 struct branch {
     double mass;
     size_t same;
@@ -108,7 +107,8 @@ static size_t word_end(const struct span_work *w, size_t j, size_t s) {
     return k;
 }
 
-/* The branch that leaves the path at byte `from` with `choice`, as pieces from position j on. [first, last) is the word of piece j. */
+/* The branch that leaves the path at byte `from` with `choice`, as pieces from position j on. [first, last) is the word of piece
+ * j. */
 static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t from, struct text bytes, double mass,
                          struct err *e) {
     struct span_work *w = a->span;
@@ -157,7 +157,8 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
     return add_branch(a, b, e);
 }
 
-/* Splits the path's mass at step i: its branches become live, what is not told becomes an unknown branch, the token keeps the rest. */
+/* Splits the path's mass at step i: its branches become live, what is not told becomes an unknown branch, the token keeps the
+ * rest. */
 static int expand(rsd_aligner *a, size_t i, size_t j, size_t first, size_t last, struct err *e) {
     struct span_work *w = a->span;
     const struct step *s = &a->steps[i];
@@ -308,7 +309,8 @@ static bool same_text(struct text token, struct text piece) {
     return i == piece.n;
 }
 
-/* Which tokens piece j came from, and what that makes of it. *t: first step that may touch it, moved on. *boundary: a token starts where the piece does. */
+/* Which tokens piece j came from, and what that makes of it. *t: first step that may touch it, moved on. *boundary: a token
+ * starts where the piece does. */
 static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct err *e) {
     struct region r = a->regions[j];
     size_t content = r.begin, last = a->first + a->n;
@@ -345,8 +347,8 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     return code;
 }
 
-/* Words, or the whole text as one where pieces may go across blanks. A word starts with a blank of one byte: others (U+00A0, and U+00A8, which is spelled out as
- * a blank and a mark) may lie on both sides of a step, and then a branch does not have them. */
+/* Words, or the whole text as one where pieces may go across blanks. A word starts with a blank of one byte: others (U+00A0, and
+ * U+00A8, which is spelled out as a blank and a mark) may lie on both sides of a step, and then a branch does not have them. */
 static int find_words(rsd_aligner *a, struct err *e) {
     struct span_work *w = a->span;
     int code = mem_reserve(&a->ctx->alloc, &w->word, &w->cap_word, a->s + 1, sizeof *w->word, e);

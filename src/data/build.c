@@ -1,5 +1,5 @@
-/* Makes a data set folder: reads questions and the aligned shard, keeps the replies that are wanted, and writes both into a folder beside the final one that is
- * renamed when it is complete. */
+/* Makes a data set folder: reads questions and the aligned shard, keeps the replies that are wanted, and writes both into a
+ * folder beside the final one that is renamed when it is complete. */
 #include "base/ctx.h"
 #include "base/options.h"
 #include "core/hash.h"

@@ -1,5 +1,5 @@
-/* Examples are drawn by rejection from one pool for all questions: a question is told from its own by its text, so a question asked twice under two ids does not
- * give itself away. */
+/* Examples are drawn by rejection from one pool for all questions: a question is told from its own by its text, so a question
+ * asked twice under two ids does not give itself away. */
 #include "data/corpus.h"
 
 #include "core/rng.h"

@@ -1,4 +1,5 @@
-/* What a data set folder holds, put together: questions, aligned replies, which belong together, and who may be shown as a solved example to whom. */
+/* What a data set folder holds, put together: questions, aligned replies, which belong together, and who may be shown as a solved
+ * example to whom. */
 #ifndef DATA_CORPUS_H
 #define DATA_CORPUS_H
 
@@ -33,8 +34,8 @@ void corpus_close(struct corpus *c); /* harmless on zeros */
 /* ERR_INVALID unless the formats of `formats` have their items, and the in-context ones enough examples. */
 int corpus_check(const struct corpus *c, uint32_t formats, struct err *e);
 
-/* Examples for item `item` of a format in one epoch: recipe.shots different questions, none with the text of `question`. A pure function of its arguments and the
- * recipe's seed. corpus_check must have passed. */
+/* Examples for item `item` of a format in one epoch: recipe.shots different questions, none with the text of `question`. A pure
+ * function of its arguments and the recipe's seed. corpus_check must have passed. */
 void corpus_demos(const struct corpus *c, int format, size_t item, size_t question, uint64_t epoch, uint32_t *out);
 
 /* One solved example, as it stands in front of a question of that format. Appended to out. */

@@ -1,4 +1,5 @@
-/* Parts are tokenised when they are first needed and kept: a question is read in every epoch, a solution stands in many prompts. */
+/* Parts are tokenised when they are first needed and kept: a question is read in every epoch, a solution stands in many prompts.
+ */
 #include "data/parts.h"
 
 #include "align/align.h"

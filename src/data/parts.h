@@ -1,7 +1,7 @@
 /* Inputs and targets as pieces, put together from parts that are tokenised once.
  *
- * An input is examples, then a question, each starting behind a blank: where pieces do not go across blanks (align/pieces.h) the pieces of the whole are those
- * of the parts, one after another. Other vocabularies have every item tokenised as a whole. */
+ * An input is examples, then a question, each starting behind a blank: where pieces do not go across blanks (align/pieces.h) the
+ * pieces of the whole are those of the parts, one after another. Other vocabularies have every item tokenised as a whole. */
 #ifndef DATA_PARTS_H
 #define DATA_PARTS_H
 

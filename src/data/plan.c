@@ -1,6 +1,7 @@
-/* An epoch draws every item of every format that has a weight at least once; formats with a larger share than items are gone through several times, nearly equally
- * often. Items are shuffled, sorted by length within pools of some batches, cut into batches by the token budget, and the batches shuffled again: lengths are
- * alike within a batch while neighbours still change from epoch to epoch. */
+/* An epoch draws every item of every format that has a weight at least once; formats with a larger share than items are gone
+ * through several times, nearly equally often. Items are shuffled, sorted by length within pools of some batches, cut into
+ * batches by the token budget, and the batches shuffled again: lengths are alike within a batch while neighbours still change
+ * from epoch to epoch. */
 #include "data/plan.h"
 
 #include "core/rng.h"

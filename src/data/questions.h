@@ -1,4 +1,5 @@
-/* Questions with their gold answers and human solutions, from lines {"id","question","answer","rationale"} or from the file a data set keeps of them. */
+/* Questions with their gold answers and human solutions, from lines {"id","question","answer","rationale"} or from the file a
+ * data set keeps of them. */
 #ifndef DATA_QUESTIONS_H
 #define DATA_QUESTIONS_H
 
@@ -21,7 +22,8 @@ struct questions {
     struct map index; /* id -> number */
 };
 
-/* path "-" is standard input. Other keys are passed over; blank lines too. An answer may be a number. Errors name file and line: a line that is no such object, an id that came before, an empty id or question. */
+/* path "-" is standard input. Other keys are passed over; blank lines too. An answer may be a number. Errors name file and line:
+ * a line that is no such object, an id that came before, an empty id or question. */
 int questions_read(struct questions *q, const struct allocator *a, const char *path, struct err *e);
 void questions_free(struct questions *q);                           /* harmless after a failed read, or on zeros */
 struct question questions_get(const struct questions *q, size_t i); /* borrowed */

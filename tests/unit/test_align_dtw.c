@@ -161,7 +161,8 @@ static size_t naive(const char *s, size_t m, const char *t, size_t n) {
     return row[m];
 }
 
-/* One token against one piece or more: the cost is a sum of distances that a slow count gives as well. Token lengths on both sides of 64 letters. */
+/* One token against one piece or more: the cost is a sum of distances that a slow count gives as well. Token lengths on both
+ * sides of 64 letters. */
 START_TEST(distances_are_levenshtein) {
     SKIP_WITHOUT_DATA();
     struct bench b;

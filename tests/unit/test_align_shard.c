@@ -173,7 +173,8 @@ START_TEST(every_flipped_bit_is_refused) {
 }
 END_TEST
 
-/* Whoever writes wrong numbers with right checksums is found out as well: each section in turn is replaced by random bytes of its length. */
+/* Whoever writes wrong numbers with right checksums is found out as well: each section in turn is replaced by random bytes of its
+ * length. */
 START_TEST(impossible_sections_are_refused) {
     const char *dir = test_dir();
     char path[512], bad[512];

@@ -180,7 +180,8 @@ START_TEST(real_replies_equal_the_enumeration) {
 }
 END_TEST
 
-/* Pieces of text of every sort, to be joined and cut anywhere. No dots that run together: their cuts are ties, which rounding decides by what stands before. */
+/* Pieces of text of every sort, to be joined and cut anywhere. No dots that run together: their cuts are ties, which rounding
+ * decides by what stands before. */
 static const char *const bits[] = {" the",   " 4",  "8",   "48", "\n",     "  ", " Natalia", " baby",          "sitting",
                                    "\u00bd", "/",   "2",   "%",  "{",      "}~", "\u2014",   " \u00e9t\u00e9", "s",
                                    ".",      ",",   "\t",  "a",  "\u4e2d", " $", "12",       "\u00a8",         "He",

@@ -11,7 +11,8 @@ Suite *data_questions_suite(void);
 Suite *data_build_suite(void);
 Suite *data_dataset_suite(void);
 
-/* The 35 real replies under the ids of their GSM8K questions, and some of these questions, in a folder that vanishes: everything a data set is built of. */
+/* The 35 real replies under the ids of their GSM8K questions, and some of these questions, in a folder that vanishes: everything
+ * a data set is built of. */
 struct world {
     struct fail_alloc memory;
     rsd_ctx *ctx;
