@@ -53,6 +53,7 @@ awk -v suites="${failed_suites:-0}" -v consumer="${failed_consumer:-0}" '
                                                if ($i ~ /^skipped/) { all += $(i-1); skipped += $(i-1) } } }
     END {
         if (bad == 0) bad = suites + consumer # a crash, a time-out or a check without counts
-        printf "tests: %d passed, %d failed, %d skipped\n", all - bad - skipped > 0 ? all - bad - skipped : 0, bad, skipped
-        exit bad > 0 || all == 0
+        passed = all - bad - skipped
+        printf "tests: %d passed, %d failed, %d skipped\n", (passed > 0) ? passed : 0, bad, skipped
+        exit (bad > 0 || all == 0) ? 1 : 0
     }' "$results"

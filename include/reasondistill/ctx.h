@@ -6,8 +6,8 @@
  *     o.threads = 2;
  *     if (rsd_ctx_open(&o, &ctx) != RSD_OK) ...
  *
- * A context and all handles made from it belong to one thread at a time; contexts share nothing that changes. Close every handle before its
- * context. All functions named rsd_<handle>_close take NULL and do nothing then. */
+ * A context and all handles made from it belong to one thread at a time; contexts share nothing that changes. Close every
+ * handle before its context. All functions named rsd_<handle>_close take NULL and do nothing then. */
 #ifndef REASONDISTILL_CTX_H
 #define REASONDISTILL_CTX_H
 
@@ -26,9 +26,11 @@ enum { RSD_LOG_ERROR, RSD_LOG_WARN, RSD_LOG_INFO, RSD_LOG_DEBUG };
 typedef void (*rsd_log_fn)(void *user, int level, const char *text); /* one line without line feed; text is borrowed */
 
 enum {
-    RSD_BLAS_LEAVE = 0, /* touch nothing: the BLAS threads as the host set it up, the library runs in the calling thread */
-    RSD_BLAS_OWN = 1    /* set the BLAS to one thread, process-wide, once; the library's own pool of `threads` does the rest, and results
-                         * have the same bits for any number of threads */
+    /* Touch nothing: the BLAS threads as the host set it up, the library runs in the calling thread. */
+    RSD_BLAS_LEAVE = 0,
+    /* Set the BLAS to one thread, process-wide, once; the library's own pool of `threads` does the rest, and results have the
+     * same bits for any number of threads. */
+    RSD_BLAS_OWN = 1
 };
 
 typedef struct rsd_ctx_options {
@@ -37,22 +39,23 @@ typedef struct rsd_ctx_options {
     void *resize_user;
     rsd_log_fn log; /* NULL: silent */
     void *log_user;
-    uint64_t seed; /* default 1; where random numbers are drawn and no other seed is given */
+    uint64_t seed;   /* default 1; where random numbers are drawn and no other seed is given */
     int32_t threads; /* 0 (default): one per CPU that the process may run on; under RSD_BLAS_LEAVE always 1 */
     int32_t blas;    /* RSD_BLAS_LEAVE (default) or RSD_BLAS_OWN */
 } rsd_ctx_options;
 
-/* Fills *o with defaults. size: sizeof(rsd_ctx_options) as the caller was compiled. The same rule for all option structs: a shorter
- * struct of an older caller means defaults for what it lacks; a longer one is RSD_EVERSION if what we do not know is not zero. */
+/* Fills *o with defaults. size: sizeof(rsd_ctx_options) as the caller was compiled. The same rule for all option structs: a
+ * shorter struct of an older caller means defaults for what it lacks; a longer one is RSD_EVERSION if what we do not know is
+ * not zero. */
 RSD_API int rsd_ctx_options_init(rsd_ctx_options *o, size_t size);
 
-/* options NULL: defaults. *out is the caller's (rsd_ctx_close). RSD_EINVAL, RSD_ENOMEM, RSD_EVERSION, RSD_EUNSUPPORTED (RSD_BLAS_OWN with a
- * BLAS that cannot be told); then *out is NULL and there is no ctx to ask for a text. */
+/* options NULL: defaults. *out is the caller's (rsd_ctx_close). RSD_EINVAL, RSD_ENOMEM, RSD_EVERSION, RSD_EUNSUPPORTED
+ * (RSD_BLAS_OWN with a BLAS that cannot be told); then *out is NULL and there is no ctx to ask for a text. */
 RSD_API int rsd_ctx_open(const rsd_ctx_options *options, rsd_ctx **out);
 RSD_API void rsd_ctx_close(rsd_ctx *ctx);
 
-/* One line about the last call that failed with this ctx or one of its handles: what, where (file, line, tensor, byte), what was expected,
- * what to do. Borrowed until the next failing call; "" if none failed. */
+/* One line about the last call that failed with this ctx or one of its handles: what, where (file, line, tensor, byte), what
+ * was expected, what to do. Borrowed until the next failing call; "" if none failed. */
 RSD_API const char *rsd_ctx_error(const rsd_ctx *ctx);
 
 RSD_API int rsd_ctx_threads(const rsd_ctx *ctx);

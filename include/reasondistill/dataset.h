@@ -50,8 +50,8 @@ RSD_API int rsd_dataset_build(rsd_ctx *ctx, const rsd_build_options *options, rs
 
 typedef struct rsd_dataset_options {
     size_t size;
-    /* Share of each rsd_format in the items drawn, need not sum to 1; all 0 (default): the formats of the data set, equally. An epoch
-     * has every item once; of a format with a larger share than items, several times, nearly equally often. */
+    /* Share of each rsd_format in the items drawn, need not sum to 1; all 0 (default): the formats of the data set, equally.
+     * An epoch has every item once; of a format with a larger share than items, several times, nearly equally often. */
     double weights[8];
     uint64_t seed;         /* of the order; default 1 */
     uint64_t batch_tokens; /* encoder + decoder tokens of a batch at most (a longer item is a batch of its own); default 4096 */

@@ -25,8 +25,8 @@ RSD_API int rsd_optimizer_options_init(rsd_optimizer_options *o, size_t size);
 RSD_API int rsd_optimizer_open(rsd_ctx *ctx, rsd_t5 *model, const rsd_optimizer_options *options, rsd_optimizer **out);
 RSD_API void rsd_optimizer_close(rsd_optimizer *o);
 
-/* Clips, updates the weights with learning rate lr, and zeroes the gradients. *norm (may be NULL): the gradient's norm before clipping. RSD_ENUMERIC: a gradient is not finite (which tensor);
- * weights and state are untouched. */
+/* Clips, updates the weights with learning rate lr, and zeroes the gradients. *norm (may be NULL): the gradient's norm before
+ * clipping. RSD_ENUMERIC: a gradient is not finite (which tensor); weights and state are untouched. */
 RSD_API int rsd_optimizer_step(rsd_optimizer *o, double lr, double *norm);
 RSD_API uint64_t rsd_optimizer_steps(const rsd_optimizer *o); /* steps done */
 

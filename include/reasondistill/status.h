@@ -15,9 +15,9 @@
 extern "C" {
 #endif
 
-#define RSD_VERSION_MAJOR 0
-#define RSD_VERSION_MINOR 1
-#define RSD_VERSION_PATCH 0
+#define RSD_VERSION_MAJOR  0
+#define RSD_VERSION_MINOR  1
+#define RSD_VERSION_PATCH  0
 #define RSD_VERSION_STRING "0.1.0"
 
 #define RSD_STATUS_LIST(X)                                                                                                       \

@@ -24,25 +24,27 @@ enum { RSD_API_AUTO, RSD_API_COMPLETIONS, RSD_API_CHAT };
 /* Strings are copied by rsd_teacher_open. */
 typedef struct rsd_teacher_options {
     size_t size;
-    const char *url;   /* "http(s)://host/v1" or "replay:FILE" (a store, or bare response bodies) */
-    const char *model; /* sent as it is; may be NULL for replay */
+    const char *url;    /* "http(s)://host/v1" or "replay:FILE" (a store, or bare response bodies) */
+    const char *model;  /* sent as it is; may be NULL for replay */
     const char *prompt; /* few-shot prefix, sent before each question; NULL: none */
     size_t prompt_len;
-    const char *question_template; /* sent behind the prompt, every "{question}" replaced; default "Question: {question}\nLet's think step by step\n", which is set off from a
+    const char *
+        question_template; /* sent behind the prompt, every "{question}" replaced; default "Question: {question}\nLet's think step by step\n", which is set off from a
                                     * prompt by one blank line (no other template is) */
-    const char *store;       /* teacher.jsonl; NULL: replies are handed out and not kept */
-    const char *api_key_env; /* name of the environment variable with the key; default "OPENAI_API_KEY" (not set: no key is sent) */
+    const char *store;     /* teacher.jsonl; NULL: replies are handed out and not kept */
+    const char
+        *api_key_env; /* name of the environment variable with the key; default "OPENAI_API_KEY" (not set: no key is sent) */
     const char *api_key_file; /* first line is the key; wins over the variable */
-    double temperature;      /* default 0.5 */
-    double timeout;          /* seconds for one request; default 600 */
-    double connect_timeout;  /* seconds; default 10 */
-    uint64_t seed;           /* sent if not 0 */
-    int32_t api;             /* RSD_API_AUTO: completions */
-    int32_t samples;         /* replies a question; default 1 */
-    int32_t max_tokens;      /* default 256 */
-    int32_t top_logprobs;    /* default 5; 0: replies without alternatives, or without log-probabilities, are fine */
-    int32_t concurrency;     /* requests in flight; default 16 */
-    int32_t retries;         /* after the first try; default 5 */
+    double temperature;       /* default 0.5 */
+    double timeout;           /* seconds for one request; default 600 */
+    double connect_timeout;   /* seconds; default 10 */
+    uint64_t seed;            /* sent if not 0 */
+    int32_t api;              /* RSD_API_AUTO: completions */
+    int32_t samples;          /* replies a question; default 1 */
+    int32_t max_tokens;       /* default 256 */
+    int32_t top_logprobs;     /* default 5; 0: replies without alternatives, or without log-probabilities, are fine */
+    int32_t concurrency;      /* requests in flight; default 16 */
+    int32_t retries;          /* after the first try; default 5 */
 } rsd_teacher_options;
 RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);
 
@@ -69,8 +71,9 @@ RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **repl
 
 typedef struct rsd_teacher_stats {
     size_t size; /* set by the caller */
-    uint64_t queued, in_flight, stored, already, correct, failed, missing, retries; /* replies; already: found in the store; missing: not in the replay file */
-    uint64_t prompt_tokens, completion_tokens;                                    /* as the endpoint tells */
+    uint64_t queued, in_flight, stored, already, correct, failed, missing,
+        retries;                               /* replies; already: found in the store; missing: not in the replay file */
+    uint64_t prompt_tokens, completion_tokens; /* as the endpoint tells */
 } rsd_teacher_stats;
 RSD_API int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out);
 

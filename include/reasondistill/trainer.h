@@ -1,6 +1,7 @@
 /* The trainer: runs a configuration, keeps a run directory, and can be stopped anywhere.
  *
- * run.json: "model", "data", "out" are needed; all other keys have defaults (rsd_trainer_config shows them). A run is a function of its configuration: same files, seed and build give the same bits, stopped and resumed or not. */
+ * run.json: "model", "data", "out" are needed; all other keys have defaults (rsd_trainer_config shows them). A run is a
+ * function of its configuration: same files, seed and build give the same bits, stopped and resumed or not. */
 #ifndef REASONDISTILL_TRAINER_H
 #define REASONDISTILL_TRAINER_H
 
@@ -14,9 +15,11 @@ extern "C" {
 
 typedef struct rsd_trainer rsd_trainer;
 
-/* Opens a run from a configuration file. Relative paths in it are relative to the working directory. Without `resume` the run directory must not hold a run; with it, training goes on from its newest whole
- * checkpoint (or from the start if there is none), and the configuration must be the one the run was started with. *out is the caller's.
- * RSD_EFORMAT (file, key; an unknown key comes with the nearest known one), RSD_EMISMATCH (tokenizer, model or configuration do not fit), RSD_EBUSY (the directory holds a run), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+/* Opens a run from a configuration file. Relative paths in it are relative to the working directory. Without `resume` the run
+ * directory must not hold a run; with it, training goes on from its newest whole checkpoint (or from the start if there is
+ * none), and the configuration must be the one the run was started with. *out is the caller's. RSD_EFORMAT (file, key; an
+ * unknown key comes with the nearest known one), RSD_EMISMATCH (tokenizer, model or configuration do not fit), RSD_EBUSY (the
+ * directory holds a run), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_trainer_open(rsd_ctx *ctx, const char *run_json, int resume, rsd_trainer **out);
 RSD_API void rsd_trainer_close(rsd_trainer *t);
 
@@ -28,28 +31,31 @@ RSD_API int rsd_trainer_print_config(rsd_ctx *ctx, const char *run_json, const c
 RSD_API int rsd_trainer_explain_config(rsd_ctx *ctx, const char **text);
 
 typedef struct rsd_step {
-    size_t size; /* set by the caller */
-    uint64_t step, steps;     /* done, of */
+    size_t size;                /* set by the caller */
+    uint64_t step, steps;       /* done, of */
     double loss, lr, grad_norm; /* loss: mean over the weights of the step */
-    double accuracy;          /* share of positions whose argmax is the label */
-    double seconds;           /* this step */
-    double tokens_per_second; /* encoder + decoder, smoothed */
+    double accuracy;            /* share of positions whose argmax is the label */
+    double seconds;             /* this step */
+    double tokens_per_second;   /* encoder + decoder, smoothed */
     double seconds_left;
-    uint64_t tokens;          /* encoder + decoder, this step */
+    uint64_t tokens; /* encoder + decoder, this step */
 } rsd_step;
 
-/* One optimizer step. Writes the metrics line, the evaluations and the checkpoint when they are due. A step whose loss or gradient is not a finite number leaves the weights as
- * they were, is logged, and has the loss NaN. RSD_END: all steps are done. RSD_ENUMERIC: more than "skips" such steps in a row (which tensor, which checkpoint to resume from).
- * RSD_EIO, RSD_ENOMEM: a step that failed before the update can be tried again. */
+/* One optimizer step. Writes the metrics line, the evaluations and the checkpoint when they are due. A step whose loss or
+ * gradient is not a finite number leaves the weights as they were, is logged, and has the loss NaN. RSD_END: all steps are
+ * done. RSD_ENUMERIC: more than "skips" such steps in a row (which tensor, which checkpoint to resume from). RSD_EIO,
+ * RSD_ENOMEM: a step that failed before the update can be tried again. */
 RSD_API int rsd_trainer_step(rsd_trainer *t, rsd_step *out);
 /* Non-zero stops after a checkpoint has been written, and is handed back. */
 typedef int (*rsd_step_fn)(void *user, const rsd_step *step);
-/* All steps that are left, calling fn (may be NULL) after each, then a final checkpoint. Written with the functions of this header alone. */
+/* All steps that are left, calling fn (may be NULL) after each, then a final checkpoint. Written with the functions of this
+ * header alone. */
 RSD_API int rsd_trainer_run(rsd_trainer *t, rsd_step_fn fn, void *user);
-/* A checkpoint now, unless this step has one: checkpoints/step-N, complete or not there. RSD_EIO: the earlier ones are untouched. */
+/* A checkpoint now, unless this step has one: checkpoints/step-N, complete or not there. RSD_EIO: the earlier ones are
+ * untouched. */
 RSD_API int rsd_trainer_save(rsd_trainer *t);
 
-RSD_API rsd_t5 *rsd_trainer_model(rsd_trainer *t); /* the trainer's */
+RSD_API rsd_t5 *rsd_trainer_model(rsd_trainer *t);            /* the trainer's */
 RSD_API rsd_tokenizer *rsd_trainer_tokenizer(rsd_trainer *t); /* the trainer's */
 RSD_API const char *rsd_trainer_directory(const rsd_trainer *t);
 

@@ -58,8 +58,8 @@ int file_commit(struct file_write *f, struct err *e); /* closes in either case *
 void file_abort(struct file_write *f);                /* removes the temporary file; harmless after commit or a failed begin */
 int file_replace(const struct allocator *a, const char *path, const void *p, size_t n, struct err *e); /* all three at once */
 
-int dir_make(const char *path, struct err *e);      /* with parents; fine if it is there */
-int dir_remove(const char *path, struct err *e);    /* with what is in it; fine if it is not there; does not follow links */
+int dir_make(const char *path, struct err *e);   /* with parents; fine if it is there */
+int dir_remove(const char *path, struct err *e); /* with what is in it; fine if it is not there; does not follow links */
 /* Makes the complete folder `tmp` appear as `final`: fsync tmp, rename, fsync the parent. ERR_BUSY if final exists. */
 int dir_commit(const char *tmp, const char *final, struct err *e);
 /* Names in a folder, sorted by bytes, without "." and "..": names[i] and the array are the caller's (dir_names_free). */

@@ -25,16 +25,16 @@ int json_read_file(const char *path, size_t max, const struct allocator *a, stru
 void json_free(struct json *doc);
 
 enum json_type json_type(const struct json *v);
-const char *json_type_name(enum json_type t); /* "a string", "a number", ... for error texts */
-size_t json_count(const struct json *v);      /* members of an array or object: walks */
+const char *json_type_name(enum json_type t);        /* "a string", "a number", ... for error texts */
+size_t json_count(const struct json *v);             /* members of an array or object: walks */
 const struct json *json_first(const struct json *v); /* first member, NULL if none: iterate with json_next */
 const struct json *json_next(const struct json *v);
-struct text json_key(const struct json *v);   /* key of a member of an object */
+struct text json_key(const struct json *v);                           /* key of a member of an object */
 const struct json *json_get(const struct json *obj, const char *key); /* NULL if absent or obj is no object */
-struct text json_text(const struct json *v);  /* of a JSON_TEXT; else empty */
-double json_number(const struct json *v);     /* of a JSON_NUMBER; else NaN */
+struct text json_text(const struct json *v);                          /* of a JSON_TEXT; else empty */
+double json_number(const struct json *v);                             /* of a JSON_NUMBER; else NaN */
 bool json_exact(const struct json *v, int64_t *out); /* the number as an integer, if it is one of 64 bits; all digits count */
-bool json_bool(const struct json *v);         /* of a JSON_BOOL; else false */
+bool json_bool(const struct json *v);                /* of a JSON_BOOL; else false */
 
 /* Members that must have a type and a range: 0 and *out, or ERR_FORMAT saying which key, what was expected and what was found.
  * The opt_ forms leave *out alone where the key is absent or null. */
@@ -54,7 +54,7 @@ int json_opt_bool(const struct json *obj, const char *key, bool *out, struct err
 struct json_out {
     struct str *s;
     unsigned indent, depth;
-    uint64_t first;     /* bit d: nothing written at depth d yet */
+    uint64_t first; /* bit d: nothing written at depth d yet */
     bool after_key;
 };
 void json_begin(struct json_out *o, struct str *s, unsigned indent);
@@ -68,7 +68,7 @@ void json_put_z(struct json_out *o, const char *cstr); /* NULL writes null */
 void json_put_int(struct json_out *o, int64_t v);
 /* Shortest form that reads back the same bits; NaN and infinity become null. */
 void json_put_double(struct json_out *o, double v);
-void json_put_float(struct json_out *o, float v);    /* the same for single precision */
+void json_put_float(struct json_out *o, float v); /* the same for single precision */
 void json_put_bool(struct json_out *o, bool v);
 void json_put_null(struct json_out *o);
 void json_put_value(struct json_out *o, const struct json *v); /* a parsed value, written again */

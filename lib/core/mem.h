@@ -22,9 +22,9 @@ bool size_add(size_t a, size_t b, size_t *out);
 
 /* n objects of `size` bytes; n = 0 gives a valid pointer. NULL and ERR_NOMEM (with the size in the text) on failure. */
 void *mem_new(const struct allocator *a, size_t n, size_t size, struct err *e);
-void *mem_zero(const struct allocator *a, size_t n, size_t size, struct err *e); /* the same, filled with 0 */
+void *mem_zero(const struct allocator *a, size_t n, size_t size, struct err *e);          /* the same, filled with 0 */
 void *mem_grow(const struct allocator *a, void *p, size_t n, size_t size, struct err *e); /* on failure p stays valid */
-void mem_free(const struct allocator *a, void *p); /* NULL is fine */
+void mem_free(const struct allocator *a, void *p);                                        /* NULL is fine */
 char *mem_strndup(const struct allocator *a, const char *s, size_t n, struct err *e);
 
 /* Makes room for at least `need` objects in an array that grows by doubling: *p and *cap are updated together.

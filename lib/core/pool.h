@@ -9,7 +9,7 @@ struct pool;
 
 /* threads >= 1; 1 means: no thread is made, tasks run in the caller. Signals are blocked in the threads. */
 int pool_open(struct pool **out, const struct allocator *a, size_t threads, struct err *e);
-void pool_close(struct pool *p); /* NULL is fine */
+void pool_close(struct pool *p);           /* NULL is fine */
 size_t pool_threads(const struct pool *p); /* NULL counts as 1 */
 
 /* fn(arg, task, worker) for task = 0 .. n-1, worker < pool_threads(p); the caller works too. Returns when all are done.

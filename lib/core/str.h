@@ -38,7 +38,7 @@ void str_addc(struct str *s, char c);
 void str_addf(struct str *s, const char *fmt, ...) PRINTF_LIKE(2, 3); /* not for floating point: the locale would be in it */
 char *str_reserve(struct str *s, size_t n); /* room for n more bytes at the end, NULL on failure; the caller adds to s->n */
 int str_status(const struct str *s, struct err *e); /* 0 or ERR_NOMEM */
-const char *str_z(const struct str *s); /* never NULL; "" when empty */
+const char *str_z(const struct str *s);             /* never NULL; "" when empty */
 char *str_take(struct str *s); /* the bytes (allocated, terminated) become the caller's; s is empty. NULL after a failure */
 
 #endif

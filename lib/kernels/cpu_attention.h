@@ -1,9 +1,9 @@
-/* Part of cpu.c: attention over packed sequences (Dao et al. 2022 for the backward pass: probabilities are made again from the kept
- * log-sum-exp, one tile of queries at a time, so nothing of size Tq x Tk outlives its tile).
+/* Part of cpu.c: attention over packed sequences (Dao et al. 2022 for the backward pass: probabilities are made again from the
+ * kept log-sum-exp, one tile of queries at a time, so nothing of size Tq x Tk outlives its tile).
  *
  * A task is one head of a group of sequences; what it adds to (rows of its sequences, columns of its head) is its own, and the
- * gradient of the bias, a sum over all sequences, is kept per group and added in order. The products of a tile go to the BLAS in
- * the task's own thread, those of short sequences and of the few queries of a decoder that generates to cpu_product.h. */
+ * gradient of the bias, a sum over all sequences, is kept per group and added in order. The products of a tile go to the BLAS
+ * in the task's own thread, those of short sequences and of the few queries of a decoder that generates to cpu_product.h. */
 #ifndef KERNELS_CPU_ATTENTION_H
 #define KERNELS_CPU_ATTENTION_H
 

@@ -17,9 +17,9 @@ static inline uint32_t float_bits(float f) {
     return u;
 }
 
-/* e^x within 1.5 ulp for x in [-87.3, 88.3]; 0 below, e^88.3 above, NaN for NaN.
- * x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. e^r = 1 + r + r^2 q(r), q fitted
- * for the least relative error (3e-9, Lawson's iteration). */
+/* e^x within 1.5 ulp for x in [-87.3, 88.3]; 0 below, e^88.3 above, NaN for NaN. x = n ln 2 + r with |r| <= ln 2 / 2: adding
+ * 1.5 * 2^23 rounds to an integer and leaves it in the low bits. e^r = 1 + r + r^2 q(r), q fitted for the least relative error
+ * (3e-9, Lawson's iteration). */
 static inline float exp_fast(float x) {
     float c = x < -87.3F ? -87.3F : x;
     c = c > 88.3F ? 88.3F : c;

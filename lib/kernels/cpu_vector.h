@@ -22,7 +22,8 @@ static inline size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* The largest element, NaN apart; -infinity for none. Lanes by hand: clang does not vectorise a maximum that must pass over NaN. */
+/* The largest element, NaN apart; -infinity for none. Lanes by hand: clang does not vectorise a maximum that must pass over
+ * NaN. */
 static inline float max_of(const float *v, size_t n) {
     float lane[LANES], max = -INFINITY;
     for (size_t l = 0; l < LANES; l++) {

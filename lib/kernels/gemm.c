@@ -70,8 +70,8 @@ static size_t tiles(const struct gemm_job *j) {
     return ((j->c.rows + j->tile_m - 1) / j->tile_m) * ((j->c.cols + j->tile_n - 1) / j->tile_n);
 }
 
-/* Large tiles, since each packs its operands for itself (below 400 x 400 that costs more than a tenth); yet enough of them that the
- * threads end together, down to some ten microseconds each. */
+/* Large tiles, since each packs its operands for itself (below 400 x 400 that costs more than a tenth); yet enough of them
+ * that the threads end together, down to some ten microseconds each. */
 static void cut(struct gemm_job *j) {
     double work = (double)j->c.rows * (double)j->c.cols * (double)j->k;
     size_t most_m = 512, most_n = 1024;

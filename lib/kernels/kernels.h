@@ -1,14 +1,14 @@
 /* Every numeric operation of a training step, in the order in which a step uses them.
  *
  * A kernel takes `const struct exec *x` first: which table of implementations, which threads, which scratch memory. Functions
- * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named by a d
- * in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
+ * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named
+ * by a d in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
  *
  * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond
- * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it in
- * x->err and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results have the
- * same bits for any number of threads as long as the BLAS runs one thread per call: every task computes a tile fixed by the
- * shapes alone.
+ * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it
+ * in x->err and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results
+ * have the same bits for any number of threads as long as the BLAS runs one thread per call: every task computes a tile fixed
+ * by the shapes alone.
  *
  * A second backend (CUDA with cuBLAS) is one more table; code outside lib/ never looks at mat.data. */
 #ifndef KERNELS_KERNELS_H
@@ -64,9 +64,10 @@ void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struc
 
 /* ---- matrix product ---- */
 
-/* c = alpha * op(a) op(b) + beta * c     op = transpose where ta (tb) is set; beta 0 does not read c. With up to 16 rows, ta = 0 and
- * tb = 1 the bits of a row of c do not depend on the other rows: what a batch generates is what each would generate alone.
- * Linear layer with weights w [O,C] as Hugging Face stores them: y = gemm(0, x, 1, w); dx += gemm(0, dy, 0, w); dw += gemm(1, dy, 0, x). */
+/* c = alpha * op(a) op(b) + beta * c     op = transpose where ta (tb) is set; beta 0 does not read c. With up to 16 rows, ta =
+ * 0 and tb = 1 the bits of a row of c do not depend on the other rows: what a batch generates is what each would generate
+ * alone. Linear layer with weights w [O,C] as Hugging Face stores them: y = gemm(0, x, 1, w); dx += gemm(0, dy, 0, w); dw +=
+ * gemm(1, dy, 0, x). */
 void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
 
 /* ---- attention over packed sequences, relative bias, no 1/sqrt(D) ---- */
@@ -124,8 +125,8 @@ void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b,
 
 /* ---- losses: rows of logits in, gradient out in their place ---- */
 
-/* Sparse targets: row r of the tile has entries offsets[r] - offsets[0] .. offsets[r+1] - offsets[0] of (ids, probs): a tile in the
- * middle of a batch passes pointers to its own first offset and its own first entry. Ids are checked by the caller. */
+/* Sparse targets: row r of the tile has entries offsets[r] - offsets[0] .. offsets[r+1] - offsets[0] of (ids, probs): a tile
+ * in the middle of a batch passes pointers to its own first offset and its own first entry. Ids are checked by the caller. */
 struct sparse_rows {
     const uint32_t *offsets;
     const int32_t *ids;

@@ -10,8 +10,9 @@
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
 
 size_t dtype_size(enum dtype t);
-const char *dtype_name(enum dtype t);                        /* "F32", as safetensors spells it */
-int dtype_parse(const char *name, size_t n, enum dtype *out); /* safetensors' and Python's spellings (float32, fp32, bfloat16, ...); 0 or -1 */
+const char *dtype_name(enum dtype t); /* "F32", as safetensors spells it */
+/* safetensors' and Python's spellings (float32, fp32, bfloat16, ...); 0 or -1 */
+int dtype_parse(const char *name, size_t n, enum dtype *out);
 
 /* n elements from one type to another, round to nearest even; NaN stays NaN, what is too large for F16 becomes infinity.
  * src and dst may be unaligned and must not overlap, unless they are equal and of one size. */

@@ -16,7 +16,7 @@ struct safetensor {
     bool known;
     char dtype_text[12];
     size_t ndim, shape[SAFETENSORS_MAX_DIMS], count; /* count: product of the shape */
-    unsigned char *data; /* into the map; may be unaligned */
+    unsigned char *data;                             /* into the map; may be unaligned */
     size_t bytes;
 };
 

@@ -11,7 +11,7 @@
 struct rsd_ctx {
     struct allocator alloc;
     struct log log;
-    struct err err;    /* the last failure; rsd_ctx_error reads its text */
+    struct err err; /* the last failure; rsd_ctx_error reads its text */
     struct pool *pool;
     struct arena scratch;
     const struct kernels *kernels;

@@ -24,7 +24,8 @@ int options_read(void *out, size_t full, const void *defaults, const void *optio
         const unsigned char *tail = (const unsigned char *)options;
         for (size_t i = full; i < size; i++)
             if (tail[i])
-                return err_set(e, ERR_VERSION, "%s: byte %zu is set, this library knows %zu bytes: it is older than its caller", what, i, full);
+                return err_set(e, ERR_VERSION, "%s: byte %zu is set, this library knows %zu bytes: it is older than its caller",
+                               what, i, full);
         size = full;
     }
     memcpy(out, options, size);

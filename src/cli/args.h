@@ -1,4 +1,5 @@
-/* Command-line options from a table: parsing, checking, and the --help that cannot go stale because it is made from the same table. */
+/* Command-line options from a table: parsing, checking, and the --help that cannot go stale because it is made from the same
+ * table. */
 #ifndef CLI_ARGS_H
 #define CLI_ARGS_H
 
@@ -27,7 +28,8 @@ struct verb {
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, ARGS_GO_ON = -1 };
 
-/* Fills the table's targets from argv[1..]. ARGS_GO_ON, or the exit status to leave with: EXIT_OK after --help, EXIT_USAGE after a complaint. */
+/* Fills the table's targets from argv[1..]. ARGS_GO_ON, or the exit status to leave with: EXIT_OK after --help, EXIT_USAGE
+ * after a complaint. */
 int args_parse(const struct verb *v, const struct arg *args, size_t n, int argc, char **argv);
 
 #endif

@@ -1,5 +1,5 @@
-/* Two loops that do nothing but what they measure: independent chains of FMAs (enough of them to hide their latency), and a sum over
- * 256 MiB. Compiled for several instruction sets; the loader chooses. */
+/* Two loops that do nothing but what they measure: independent chains of FMAs (enough of them to hide their latency), and a
+ * sum over 256 MiB. Compiled for several instruction sets; the loader chooses. */
 #include "cli/bench_peak.h"
 
 #include "core/log.h"

@@ -30,7 +30,8 @@ rsd_ctx *cli_open(int64_t threads, int64_t seed);
 int cli_failed(rsd_ctx *ctx);
 int cli_err(const struct err *e);
 
-/* Model and tokenizer of a model directory, checked to fit. 0, or EXIT_FAILED after a complaint; what was opened is in *m and *tok. */
+/* Model and tokenizer of a model directory, checked to fit. 0, or EXIT_FAILED after a complaint; what was opened is in *m and
+ * *tok. */
 int cli_model(rsd_ctx *ctx, const char *dir, rsd_t5 **m, rsd_tokenizer **tok);
 
 /* ---- JSON Lines: one line out for each line in, in order ---- */
@@ -44,8 +45,8 @@ struct stream {
     bool failed; /* a bad line under --strict, or output that cannot be written */
 };
 int stream_open(struct stream *s, const char *path, bool strict, struct err *e);
-/* The next line as an object: 1 and *obj (json_free), 0 at the end, negative on a read error. A line that is no JSON object has been
- * answered already and is passed over (or ends the stream under strict). */
+/* The next line as an object: 1 and *obj (json_free), 0 at the end, negative on a read error. A line that is no JSON object
+ * has been answered already and is passed over (or ends the stream under strict). */
 int stream_next(struct stream *s, struct json **obj, struct err *e);
 /* Begins the answer: "{" and the "id" of the line, if it had one. Then members through s->out, then stream_end. */
 void stream_begin(struct stream *s, const struct json *obj);

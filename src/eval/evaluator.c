@@ -1,7 +1,9 @@
-/* The evaluator: questions of a task become inputs of one format, the student answers greedily, and the answers are compared with the gold ones.
+/* The evaluator: questions of a task become inputs of one format, the student answers greedily, and the answers are compared
+ * with the gold ones.
  *
- * Inputs go to the engine in windows, longest first: sequences of like length share their batches, those that end make room for the next,
- * and memory for outputs is that of one window. Results stand in the order of the file whatever the order of the work. */
+ * Inputs go to the engine in windows, longest first: sequences of like length share their batches, those that end make room
+ * for the next, and memory for outputs is that of one window. Results stand in the order of the file whatever the order of the
+ * work. */
 #include "base/ctx.h"
 #include "base/options.h"
 #include "core/rng.h"
@@ -141,8 +143,8 @@ void rsd_evaluator_close(rsd_evaluator *v) {
 
 /* ---- inputs ---- */
 
-/* Demonstrations of item `index`, a function of (seed, index): from a random place on, the first that is neither drawn already nor the
- * question itself. */
+/* Demonstrations of item `index`, a function of (seed, index): from a random place on, the first that is neither drawn already
+ * nor the question itself. */
 static int draw_demos(const rsd_evaluator *v, size_t index, struct text question, struct outcome *o, struct err *e) {
     size_t shots = (size_t)v->o.shots, n = v->demos.n;
     struct rng r = rng_make(v->o.seed, index);

@@ -22,8 +22,8 @@ struct items {
 
 void items_init(struct items *s, const struct allocator *a);
 void items_free(struct items *s);
-/* Adds the first `limit` (0: all) lines of a file as a group: {"id","question","answer"[,"rationale"]} or {"id","input","target"}.
- * ERR_FORMAT with file and line. */
+/* Adds the first `limit` (0: all) lines of a file as a group: {"id","question","answer"[,"rationale"]} or
+ * {"id","input","target"}. ERR_FORMAT with file and line. */
 int items_read(struct items *s, const char *path, size_t limit, struct err *e);
 /* The same for each *.jsonl of a folder, by name. */
 int items_read_folder(struct items *s, const char *path, size_t limit, struct err *e);

@@ -1,5 +1,6 @@
-/* From outputs to figures. Shares of right answers come with Wilson's interval (E. B. Wilson, "Probable inference, the law of succession, and
- * statistical inference", JASA 1927), which stays inside [0, 1] and is right also near its ends, where accuracies of small models live. */
+/* From outputs to figures. Shares of right answers come with Wilson's interval (E. B. Wilson, "Probable inference, the law of
+ * succession, and statistical inference", JASA 1927), which stays inside [0, 1] and is right also near its ends, where
+ * accuracies of small models live. */
 #include "eval/outcome.h"
 
 #include "core/json.h"

@@ -18,11 +18,12 @@ struct outcome {
 /* Reads the answers (ANSWER_STRICT) of outcomes whose output is filled in. */
 void outcome_judge(struct outcome *o, const struct item *item);
 
-/* Sums. Over several groups accuracy is the mean of the groups' accuracies, and the interval is Wilson's for that share and all items. */
+/* Sums. Over several groups accuracy is the mean of the groups' accuracies, and the interval is Wilson's for that share and
+ * all items. */
 int outcome_score(const struct items *items, const struct outcome *o, const struct allocator *a, rsd_score *out, struct err *e);
 
 /* eval.json. */
-int outcome_write(const struct items *items, const struct outcome *o, const char *task, const char *data, const rsd_evaluator_options *options,
-                  const rsd_score *score, struct str *out, struct err *e);
+int outcome_write(const struct items *items, const struct outcome *o, const char *task, const char *data,
+                  const rsd_evaluator_options *options, const rsd_score *score, struct str *out, struct err *e);
 
 #endif

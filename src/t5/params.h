@@ -17,8 +17,9 @@ struct param {
  * head. */
 size_t params_layers(const rsd_t5 *m);
 
-/* The parameters of one layer, valid until released; at most one layer at a time is guaranteed to fit. `dirty`: the weights were
- * written: their version rises and packed copies are made again. Writing to shared weights is ERR_BUSY at acquire with `write`. */
+/* The parameters of one layer, valid until released; at most one layer at a time is guaranteed to fit. `dirty`: the weights
+ * were written: their version rises and packed copies are made again. Writing to shared weights is ERR_BUSY at acquire with
+ * `write`. */
 int params_acquire(rsd_t5 *m, size_t layer, bool write, struct param **out, size_t *n, struct err *e);
 void params_release(rsd_t5 *m, size_t layer, bool dirty);
 

@@ -1,8 +1,9 @@
 /* Checkpoints that survive: a kill at any moment, a full disk, a damaged file.
  *
- * A checkpoint is a model directory (any tool reads it) with two files more: trainer.safetensors, the optimizer's state, and trainer.json,
- * where the run stands and the size and SHA-256 of every other file. It is made as step-N.tmp and renamed when all of it is on the disk, so a
- * step-N that exists was whole once; whether it still is, the sums tell when a run is resumed, and if not, the one before is taken. */
+ * A checkpoint is a model directory (any tool reads it) with two files more: trainer.safetensors, the optimizer's state, and
+ * trainer.json, where the run stands and the size and SHA-256 of every other file. It is made as step-N.tmp and renamed when
+ * all of it is on the disk, so a step-N that exists was whole once; whether it still is, the sums tell when a run is resumed,
+ * and if not, the one before is taken. */
 #include "train/run.h"
 
 #include "core/hash.h"

@@ -34,7 +34,7 @@ int run_config_write(const struct run_config *c, struct str *out, struct err *e)
 int run_config_compare(const struct run_config *before, const struct run_config *now, const struct allocator *a, struct err *e);
 void run_config_explain(struct str *out);
 
-const char *run_config_task(const struct eval_job *j); /* its name */
+const char *run_config_task(const struct eval_job *j);  /* its name */
 uint64_t run_config_warmup(const struct run_config *c); /* in steps */
 
 #endif

@@ -1,5 +1,5 @@
-/* The machinery behind configuration tables. A default is written as JSON in the table and read by the same code as the user's value, so that
- * it cannot be of another type or out of its own range; the nearest name is by Levenshtein distance (1966). */
+/* The machinery behind configuration tables. A default is written as JSON in the table and read by the same code as the user's
+ * value, so that it cannot be of another type or out of its own range; the nearest name is by Levenshtein distance (1966). */
 #include "train/keys.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Configurations as tables: one line per key says name, type, range, default and help, and reading, checking, printing, comparing and
- * explaining all follow from it. */
+/* Configurations as tables: one line per key says name, type, range, default and help, and reading, checking, printing,
+ * comparing and explaining all follow from it. */
 #ifndef TRAIN_KEYS_H
 #define TRAIN_KEYS_H
 
@@ -36,7 +36,8 @@ extern const struct key_type key_int;    /* int64_t */
 extern const struct key_type key_number; /* double; null gives NaN where the default is null */
 extern const struct key_type key_choice; /* int64_t: index of the choice */
 
-/* Fills `base` from an object: absent keys get their defaults; an unknown key is ERR_FORMAT with the nearest known one. Texts live in the arena. */
+/* Fills `base` from an object: absent keys get their defaults; an unknown key is ERR_FORMAT with the nearest known one. Texts
+ * live in the arena. */
 int keys_read(struct keys t, void *base, const struct json *object, struct arena *texts, struct err *e);
 void keys_write(struct keys t, const void *base, struct json_out *o); /* as an object */
 /* The first key that is not `free` and differs: 0, or ERR_MISMATCH with both values. */

@@ -1,8 +1,9 @@
-/* AdamW (Loshchilov & Hutter 2019) over the parameters of a model, with the gradient clipped by its global norm (Pascanu et al. 2013).
+/* AdamW (Loshchilov & Hutter 2019) over the parameters of a model, with the gradient clipped by its global norm (Pascanu et
+ * al. 2013).
  *
- * Weights are reached layer by layer, so that a model that does not fit into memory can be paged underneath; the gradients are one row, so its
- * norm is one sum in a fixed order. The moments lie in one block each, in parameter order. Nothing is written before the norm is known to be
- * finite: a bad gradient costs a step, never the weights. */
+ * Weights are reached layer by layer, so that a model that does not fit into memory can be paged underneath; the gradients are
+ * one row, so its norm is one sum in a fixed order. The moments lie in one block each, in parameter order. Nothing is written
+ * before the norm is known to be finite: a bad gradient costs a step, never the weights. */
 #include "train/optimizer.h"
 
 #include "base/ctx.h"

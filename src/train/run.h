@@ -31,7 +31,7 @@ struct rsd_trainer {
     struct append metrics; /* also the lock of the run directory */
     bool metrics_open;
     struct progress at;
-    bool saved; /* there is a checkpoint of at.step */
+    bool saved;                       /* there is a checkpoint of at.step */
     double mean_seconds, mean_tokens; /* of a step, exponentially smoothed: for display */
 };
 
@@ -45,8 +45,9 @@ char *run_path(const rsd_trainer *t, struct err *e, const char *fmt, ...) PRINTF
 
 /* Writes checkpoints/step-N for at.step: complete or not there. Then removes what `keep` does not keep. */
 int checkpoint_write(rsd_trainer *t, struct err *e);
-/* Removes what a killed run left half-written, and finds the newest checkpoint whose files are all as they were written; damaged ones are logged
- * and passed over. *path (the caller's) is NULL if there is none; then t->at is 0. Else t->at is where it stands. */
+/* Removes what a killed run left half-written, and finds the newest checkpoint whose files are all as they were written;
+ * damaged ones are logged and passed over. *path (the caller's) is NULL if there is none; then t->at is 0. Else t->at is where
+ * it stands. */
 int checkpoint_find(rsd_trainer *t, char **path, struct err *e);
 /* The optimizer's state from that checkpoint. */
 int checkpoint_restore(rsd_trainer *t, const char *path, struct err *e);

@@ -1,5 +1,5 @@
-/* The run directory: run.json, metrics.jsonl, eval/. What a run writes about steps that a resumed run will do again is cut off when it is
- * opened, so that the files of a run that was stopped are those of one that was not. */
+/* The run directory: run.json, metrics.jsonl, eval/. What a run writes about steps that a resumed run will do again is cut off
+ * when it is opened, so that the files of a run that was stopped are those of one that was not. */
 #include "train/run.h"
 
 #include <stdarg.h>

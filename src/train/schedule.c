@@ -1,5 +1,6 @@
-/* Warm-up, then constant, linear or cosine. One call per optimizer step: the reference stepped a schedule made for micro-batches once per
- * update, so its cosine hardly fell; here the argument is the step itself and nothing is kept between calls. */
+/* Warm-up, then constant, linear or cosine. One call per optimizer step: the reference stepped a schedule made for
+ * micro-batches once per update, so its cosine hardly fell; here the argument is the step itself and nothing is kept between
+ * calls. */
 #include "train/schedule.h"
 
 #include <math.h>

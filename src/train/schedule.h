@@ -12,9 +12,9 @@ struct schedule {
     uint64_t warmup, steps;
 };
 
-/* Rate of optimizer step k = 0 .. steps-1, with W warm-up steps and x = (k - W) / (steps - W):
- *   k < W: lr (k + 1) / (W + 1)     constant: lr     linear: lr (1 - x)     cosine: lr (1 + cos pi x) / 2   (Loshchilov & Hutter 2017)
- * The rate is never 0: the first step learns and so does the last. */
+/* Rate of optimizer step k = 0 .. steps-1, with W warm-up steps and x = (k - W) / (steps - W): k < W: lr (k + 1) / (W + 1)
+ * constant: lr     linear: lr (1 - x)     cosine: lr (1 + cos pi x) / 2   (Loshchilov & Hutter 2017) The rate is never 0: the
+ * first step learns and so does the last. */
 double schedule_rate(const struct schedule *s, uint64_t k);
 
 /* "constant", "linear", "cosine"; NULL for no kind. Static. */

@@ -1,8 +1,8 @@
 /* The trainer: one configuration, one run directory, and nothing that a kill can spoil.
  *
- * A step is a pure function of (weights, moments, step number): the data of batch i is a function of i, dropout masks of the batch number, the
- * learning rate of the step. So a checkpoint needs no more than weights, moments and a few counters, and a run that is resumed
- * computes the same bits as one that was never stopped. */
+ * A step is a pure function of (weights, moments, step number): the data of batch i is a function of i, dropout masks of the
+ * batch number, the learning rate of the step. So a checkpoint needs no more than weights, moments and a few counters, and a
+ * run that is resumed computes the same bits as one that was never stopped. */
 #include "train/run.h"
 
 #include "core/hash.h"
@@ -304,7 +304,8 @@ static int evaluate(rsd_trainer *t, const struct eval_job *j, struct err *e) {
     return e->code;
 }
 
-/* What a finished step leaves on the disk. Metrics and evaluations come before the checkpoint: a run that goes on from it lacks none. */
+/* What a finished step leaves on the disk. Metrics and evaluations come before the checkpoint: a run that goes on from it
+ * lacks none. */
 static int record(rsd_trainer *t, const rsd_step *s, double weight, struct err *e) {
     if (due(t, t->config.log_every, true) && run_dir_log_step(t, s, weight, e))
         return e->code;

@@ -28,12 +28,14 @@ int main(int argc, char **argv) {
     b.dec_offsets = offsets;
     if (argc != 2 || rsd_ctx_open(NULL, &ctx) < 0)
         return 1;
-    if (rsd_t5_create(ctx, argv[1], 1, &model) || rsd_loss_open(ctx, NULL, &loss) || rsd_optimizer_open(ctx, model, NULL, &optimizer))
+    if (rsd_t5_create(ctx, argv[1], 1, &model) || rsd_loss_open(ctx, NULL, &loss) ||
+        rsd_optimizer_open(ctx, model, NULL, &optimizer))
         goto done;
     for (int step = 0; step < 40; step++) {
         rsd_loss_result r = {sizeof r, 0, 0, 0, 0};
-        if (rsd_t5_forward(model, &b, RSD_TRAIN) || rsd_loss_begin(loss, &b, 1 / rsd_loss_weight(&b)) || rsd_t5_head(model, rsd_loss_tile, loss) ||
-            rsd_loss_result_get(loss, &r) || rsd_t5_backward(model) || rsd_optimizer_step(optimizer, 1e-2, NULL))
+        if (rsd_t5_forward(model, &b, RSD_TRAIN) || rsd_loss_begin(loss, &b, 1 / rsd_loss_weight(&b)) ||
+            rsd_t5_head(model, rsd_loss_tile, loss) || rsd_loss_result_get(loss, &r) || rsd_t5_backward(model) ||
+            rsd_optimizer_step(optimizer, 1e-2, NULL))
             goto done;
         first = step ? first : r.loss;
         last = r.loss;

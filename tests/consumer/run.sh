@@ -20,10 +20,10 @@ ${CXX:-c++} -std=c++11 -Wall -Wextra -Werror "$root/tests/consumer/consumer.cpp"
 "$work/consumer_c" "$root/tests/consumer/config.json"
 "$work/consumer_cpp" "$root/tests/consumer/config.json"
 "$prefix/bin/reasondistill" --version
-# Everything as static libraries, too.
+# The library itself as a static one.
 # shellcheck disable=SC2046
 ${CC:-cc} -std=c99 "$root/tests/consumer/consumer.c" -o "$work/consumer_static" -I"$prefix/include" "$libdir/libreasondistill.a" \
-    $(pkg-config --static --libs-only-l reasondistill | tr ' ' '\n' | grep -v '^-lreasondistill$' | tr '\n' ' ') -lm -lpthread
+    $(pkg-config --libs $(pkg-config --print-requires-private reasondistill)) -lm -lpthread
 "$work/consumer_static" "$root/tests/consumer/config.json"
 cd "$root/bindings/python"
 REASONDISTILL_LIBRARY="$libdir/libreasondistill.so.0" REASONDISTILL_INCLUDE="$prefix/include" PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 \

@@ -32,11 +32,12 @@ void io_close(struct io *io);
 
 size_t tables(const struct kernels *out[4]); /* those that this CPU can run */
 
-/* max |got - wanted| <= tolerance * max(1e-3, max |wanted|) for every output of every table; bits are equal for 1, 2, 3 threads */
+/* max |got - wanted| <= tolerance * max(1e-3, max |wanted|) for every output of every table; bits are equal for 1, 2, 3
+ * threads */
 void same_as_reference(case_fn *fn, const void *arg, double tolerance, const char *what);
 
-/* Backward against finite differences of `loss` (any function of the matrix `in`): |d - (L(+h) - L(-h)) / 2h| below tolerance times the
- * largest derivative. */
+/* Backward against finite differences of `loss` (any function of the matrix `in`): |d - (L(+h) - L(-h)) / 2h| below tolerance
+ * times the largest derivative. */
 void check_slope(double (*loss)(void *arg), void *arg, struct mat in, struct mat gradient, double tolerance, const char *what);
 double weighted_sum(struct mat m, struct mat weights); /* in double */
 

@@ -1,5 +1,5 @@
-/* The main job on real input, through the public interface alone: the 35 generations of code-davinci-002 in the data pack, the real T5 vocabulary,
- * real GSM8K questions, and a model of the real flan-t5-small shape with random weights. */
+/* The main job on real input, through the public interface alone: the 35 generations of code-davinci-002 in the data pack, the
+ * real T5 vocabulary, real GSM8K questions, and a model of the real flan-t5-small shape with random weights. */
 #include "util.h"
 
 #include "core/json.h"

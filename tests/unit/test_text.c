@@ -48,7 +48,8 @@ void model_small(struct str *out) {
 }
 
 void model_charsmap(struct str *out) {
-    /* Three blocks of 256 units: the root, its children, their values. A unit is offset << 10 | 1 << 8 (a value follows) | label. */
+    /* Three blocks of 256 units: the root, its children, their values. A unit is offset << 10 | 1 << 8 (a value follows) |
+     * label. */
     static const struct {
         unsigned char key;
         const char *value;

@@ -106,7 +106,8 @@ static rsd_loss_result run(struct fix f, const rsd_batch *b, float *x) {
     return r;
 }
 
-/* Loss within rounding of single precision; gradient against central differences of the naive loss in double, whose error is about h^2. */
+/* Loss within rounding of single precision; gradient against central differences of the naive loss in double, whose error is
+ * about h^2. */
 static void compare(int kind, rsd_batch b, double spread) {
     float x[T * LD], g[T * LD];
     double d[T * LD];

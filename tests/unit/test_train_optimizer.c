@@ -37,8 +37,8 @@ static double norm_of(const float *g, size_t n) {
     return sqrt(sum);
 }
 
-/* Five steps beside a plain double implementation that is given the same gradients. Weights are single precision and of size about 1: each
- * step may round by 1e-7, and a moment near eps turns rounding of the gradient into rounding of a whole step. */
+/* Five steps beside a plain double implementation that is given the same gradients. Weights are single precision and of size
+ * about 1: each step may round by 1e-7, and a moment near eps turns rounding of the gradient into rounding of a whole step. */
 static void follow(double decay, double clip) {
     rsd_ctx *ctx = fixture_ctx();
     rsd_t5 *m = tiny(ctx, 1);

@@ -4,7 +4,8 @@
 
 #include "reasondistill/reasondistill.h"
 
-/* Makes dir/data of n questions (at most twelve) with their replies, for the vocabulary dir/spiece.model; dir/items.jsonl has the same questions. */
+/* Makes dir/data of n questions (at most twelve) with their replies, for the vocabulary dir/spiece.model; dir/items.jsonl has
+ * the same questions. */
 void train_data(rsd_ctx *ctx, const char *dir, int n);
 
 #endif

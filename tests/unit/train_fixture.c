@@ -26,7 +26,8 @@ void fixture_config(const char *path, int vocab, const char *dropout) {
     test_write(path, text, (size_t)n);
 }
 
-/* SentencePiece's ModelProto on the wire: field 1 the pieces {1: text, 2: score, 3: type}, field 2 {3: model type}, field 3 {3: dummy prefix}. */
+/* SentencePiece's ModelProto on the wire: field 1 the pieces {1: text, 2: score, 3: type}, field 2 {3: model type}, field 3
+ * {3: dummy prefix}. */
 static void add_piece(struct str *s, const char *piece, float score, int type) {
     size_t n = strlen(piece);
     unsigned char bits[4];
