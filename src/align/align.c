@@ -50,12 +50,17 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     a->cut = o.cut_after_answer != 0;
     a->words = pieces_are_words(tok);
     pieces_init(&a->cache, ctx, tok);
-    for (const char *c = " \t\n\f\r"; *c; c++)
-        a->blank[(unsigned char)*c] = pieces_take_as_blank(tok, *c);
     str_init(&a->text, &ctx->alloc);
     str_init(&a->surfaces, &ctx->alloc);
     str_init(&a->id, &ctx->alloc);
     str_init(&a->json, &ctx->alloc);
+    int code = 0;
+    for (const char *c = " \t\n\f\r"; *c && !code; c++)
+        code = pieces_take_as_blank(ctx, tok, *c, &a->blank[(unsigned char)*c], &e);
+    if (code) {
+        rsd_aligner_close(a);
+        return ctx_return(ctx, code, &e);
+    }
     *out = a;
     return RSD_OK;
 }

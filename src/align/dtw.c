@@ -252,9 +252,11 @@ static double top_mass(const rsd_aligner *a, const struct step *s) {
 static int fill_target(rsd_aligner *a, size_t j, struct err *e) {
     size_t begin = a->map_offsets[j], n = a->n_map - begin, row = a->n_rows;
     const struct step *s = &a->steps[a->first + a->map[begin]];
-    int code;
     struct text surface = align_surface(a, j), key = as_piece(&a->dtw->key, s->token.bytes);
+    int code = str_status(&a->dtw->key, e);
     double placed = 0;
+    if (code)
+        return code;
     a->given[j] = (float)top_mass(a, s);
     if (n == 1 && text_eq(surface, key) && a->ids[j] != rsd_tokenizer_unk(a->tok)) {
         code = add_choice(a, row, &s->token, e);

@@ -66,13 +66,19 @@ bool pieces_are_words(const rsd_tokenizer *tok) {
     return true;
 }
 
-bool pieces_take_as_blank(rsd_tokenizer *tok, char c) {
+int pieces_take_as_blank(rsd_ctx *ctx, rsd_tokenizer *tok, char c, bool *out, struct err *e) {
     int32_t want[8];
     const int32_t *ids;
     size_t n, m;
     char text[3] = {'a', c, 'a'};
-    if (rsd_tokenizer_encode(tok, "a a", 3, &ids, &n) || n > 8)
-        return false;
-    memcpy(want, ids, n * sizeof *ids);
-    return !rsd_tokenizer_encode(tok, text, 3, &ids, &m) && m == n && !memcmp(want, ids, n * sizeof *ids);
+    *out = false;
+    int code = rsd_tokenizer_encode(tok, "a a", 3, &ids, &n);
+    if (code || n > sizeof want / sizeof *want)
+        return align_carry(ctx, code, e);
+    if (n)
+        memcpy(want, ids, n * sizeof *ids);
+    if ((code = rsd_tokenizer_encode(tok, text, 3, &ids, &m)))
+        return align_carry(ctx, code, e);
+    *out = m == n && (!n || !memcmp(want, ids, n * sizeof *ids));
+    return 0;
 }

@@ -31,7 +31,7 @@ void pieces_trim(struct pieces *p);
 /* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every
  * text. */
 bool pieces_are_words(const rsd_tokenizer *tok);
-/* True if the byte stands for a blank between words. Uses the tokenizer. */
-bool pieces_take_as_blank(rsd_tokenizer *tok, char c);
+/* *out: whether the byte stands for a blank between words. Uses the tokenizer. */
+int pieces_take_as_blank(rsd_ctx *ctx, rsd_tokenizer *tok, char c, bool *out, struct err *e);
 
 #endif

@@ -24,6 +24,45 @@ void bench_open(struct bench *b, int method) {
     ck_assert_uint_eq(b->n, 35);
 }
 
+static void put_bytes(struct str *out, int field, struct text t) {
+    str_addc(out, (char)(field << 3 | 2));
+    str_addc(out, (char)t.n); /* below 128 */
+    str_add(out, t.p, t.n);
+}
+
+static void put_piece(struct str *out, const char *piece, float score, int kind) {
+    struct str m;
+    str_init(&m, &mem_std);
+    put_bytes(&m, 1, text_of(piece));
+    str_addc(&m, 2 << 3 | 5);
+    str_add(&m, (const char *)&score, sizeof score);
+    str_addc(&m, 3 << 3);
+    str_addc(&m, (char)kind);
+    put_bytes(out, 1, (struct text){m.p, m.n});
+    str_free(&m);
+}
+
+void bench_open_small(struct bench *b, bool across) {
+    static const char *const pieces[] = {"\u2581",   "a",  "b",  "c", "\u2581a",        "\u2581b",       "ab",
+                                         "\u2581ab", "bc", "12", "1", "\u2581a\u2581b", "b\u2581c\u2581"};
+    struct str model;
+    str_init(&model, &mem_std);
+    put_piece(&model, "<pad>", 0, 3);
+    put_piece(&model, "</s>", 0, 3);
+    put_piece(&model, "<unk>", 0, 2);
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces - (across ? 0 : 2); i++)
+        put_piece(&model, pieces[i], -2 - 0.3F * (float)(i * 7 % 11), 1);
+    const char *path = test_path(test_dir(), "spiece.model");
+    test_write(path, model.p, model.n);
+    str_free(&model);
+    *b = (struct bench){0};
+    ck_assert_int_eq(rsd_ctx_open(NULL, &b->ctx), RSD_OK);
+    ck_assert_msg(!rsd_tokenizer_open(b->ctx, path, &b->tok), "%s", rsd_ctx_error(b->ctx));
+    ck_assert_int_eq(rsd_aligner_open(b->ctx, b->tok, NULL, &b->aligner), RSD_OK);
+    ck_assert_int_eq(b->aligner->words, !across);
+    ck_assert(b->aligner->blank[' '] && !b->aligner->blank['\n']);
+}
+
 void bench_close(struct bench *b) {
     for (size_t i = 0; i < b->n; i++)
         rsd_reply_close(b->replies[i]);

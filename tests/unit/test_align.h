@@ -21,6 +21,9 @@ struct bench {
 };
 void bench_open(struct bench *b, int method);
 void bench_close(struct bench *b);
+/* The same without data pack and replies: a vocabulary of a dozen pieces without normalisation, where a line feed is an unknown
+ * character; with `across` it has pieces that go across blanks. */
+void bench_open_small(struct bench *b, bool across);
 
 /* A reply of one's own: tokens and alternatives as text, probabilities as such. */
 rsd_reply *reply_begin(rsd_ctx *ctx, const char *id);

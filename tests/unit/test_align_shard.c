@@ -294,6 +294,54 @@ START_TEST(bad_lines_stop_or_are_skipped) {
 }
 END_TEST
 
+/* Aligner, line, shard: every allocation fails once; an error, nothing leaked, nothing written. */
+START_TEST(out_of_memory_leaves_no_trace) {
+    static const char line[] =
+        "{\"id\":\"a\",\"sample\":0,\"question\":\"q\",\"text\":\"a b\\nab {\",\"tokens\":[\"a\",\" b\",\"\\na\",\"b {\"],"
+        "\"logprobs\":[-1,-1,-1,-1],\"top\":[[[\"b\",-2]],[],[[\"12\",-1.5]],[]]}\n";
+    for (int method = RSD_ALIGN_SPAN; method <= RSD_ALIGN_DTW; method++) {
+        struct bench b;
+        struct fail_alloc f;
+        char in[512], out[512];
+        rsd_aligner_options o;
+        bench_open_small(&b, false);
+        const char *dir = test_dir();
+        strcpy(in, test_path(dir, "in.jsonl"));
+        strcpy(out, test_path(dir, "out.rsd"));
+        test_write(in, line, sizeof line - 1);
+        rsd_aligner_options_init(&o, sizeof o);
+        o.method = method;
+        size_t i = 1;
+        for (;; i++) {
+            rsd_aligner *a = NULL;
+            rsd_reply *r = NULL;
+            const rsd_alignment *al;
+            const char *json;
+            size_t len;
+            struct allocator before = b.ctx->alloc;
+            fail_alloc_init(&f, i, false);
+            b.ctx->alloc = f.a;
+            int code = rsd_aligner_open(b.ctx, b.tok, &o, &a);
+            code = code ? code : rsd_reply_parse(b.ctx, line, sizeof line - 2, 0, 1, &r);
+            code = code ? code : rsd_aligner_align(a, r, &al);
+            code = code ? code : rsd_aligner_json(a, &json, &len);
+            code = code ? code : rsd_aligner_file(a, in, out, 0, NULL);
+            rsd_reply_close(r);
+            rsd_aligner_close(a);
+            b.ctx->alloc = before;
+            bool over = !f.failed;
+            ck_assert_msg(code == (over ? RSD_OK : RSD_ENOMEM), "allocation %zu: %d, %s", i, code, rsd_ctx_error(b.ctx));
+            ck_assert_uint_eq(f.live, 0);
+            ck_assert_int_eq(file_exists(out), over);
+            if (over)
+                break;
+        }
+        ck_assert_uint_gt(i, 30);
+        bench_close(&b);
+    }
+}
+END_TEST
+
 Suite *align_shard_suite(void) {
     Suite *s = suite_create("align shard");
     TCase *t = tcase_create("shard");
@@ -305,6 +353,7 @@ Suite *align_shard_suite(void) {
     tcase_add_test(t, impossible_sections_are_refused);
     tcase_add_test(t, positions_take_at_most_32_bytes);
     tcase_add_test(t, text_comes_back_from_pieces);
+    tcase_add_test(t, out_of_memory_leaves_no_trace);
     tcase_add_test(t, bad_lines_stop_or_are_skipped);
     suite_add_tcase(s, t);
     return s;

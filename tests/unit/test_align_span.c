@@ -46,6 +46,8 @@ static size_t tell(struct bench *b, const rsd_reply *r, struct told *out, size_t
     for (size_t i = first, from = 0; i < rsd_reply_tokens(r); i++) {
         struct text token, top;
         double logprob, x, sum;
+        if (at + from > b->aligner->text_end)
+            break; /* not told about the text */
         rsd_reply_token(r, i, &token.p, &token.n, &logprob);
         sum = exp(logprob);
         for (size_t k = 0; k < rsd_reply_tops(r, i); k++) {
@@ -187,17 +189,22 @@ static const char *const bits[] = {" the",   " 4",  "8",   "48", "\n",     "  ",
                                    ".",      ",",   "\t",  "a",  "\u4e2d", " $", "12",       "\u00a8",         "He",
                                    " sold",  "ing", "100", "-",  " x"};
 
-static void random_text(struct rng *g, char *out, size_t n) {
+static const char *const small_bits[] = {"a",    "b",  "c",  " ",  "1",      "2",  "12", " a b",
+                                         "b c ", "  ", "\n", "ab", "\u00e9", "bc", " a"};
+
+static void random_text(struct rng *g, bool small, char *out, size_t n) {
+    const char *const *from = small ? small_bits : bits;
+    size_t m = small ? sizeof small_bits / sizeof *small_bits : sizeof bits / sizeof *bits;
     out[0] = 0;
     while (n--)
-        strcat(out, bits[rng_below(g, sizeof bits / sizeof *bits)]);
+        strcat(out, from[rng_below(g, m)]);
 }
 
 /* Tokens are random cuts of random text, characters cut in two included; alternatives are random text. */
-static rsd_reply *random_reply(rsd_ctx *ctx, struct rng *g) {
+static rsd_reply *random_reply(rsd_ctx *ctx, struct rng *g, bool small) {
     char text[1024], cut[64], other[64];
     rsd_reply *r = reply_begin(ctx, "random");
-    random_text(g, text, 3 + (size_t)rng_below(g, 14));
+    random_text(g, small, text, 3 + (size_t)rng_below(g, 14));
     size_t n = strlen(text);
     for (size_t i = 0; i < n;) {
         size_t len = 1 + (size_t)rng_below(g, 6);
@@ -211,7 +218,7 @@ static rsd_reply *random_reply(rsd_ctx *ctx, struct rng *g) {
         if (rng_below(g, 2))
             reply_other(r, cut, p);
         for (size_t k = 0; k < 4; k++) {
-            random_text(g, other, 1 + (size_t)rng_below(g, 2));
+            random_text(g, small, other, 1 + (size_t)rng_below(g, 2));
             p = left * 0.7 * rng_uniform(g);
             left -= p;
             reply_other(r, rng_below(g, 20) ? other : "<|endoftext|>", p);
@@ -221,18 +228,79 @@ static rsd_reply *random_reply(rsd_ctx *ctx, struct rng *g) {
     return r;
 }
 
+static void check_random(struct bench *b, bool small, uint64_t rounds) {
+    for (uint64_t round = 0; round < rounds; round++) {
+        struct rng g = rng_make(11, round);
+        rsd_reply *r = random_reply(b->ctx, &g, small);
+        const rsd_alignment *al;
+        ck_assert_msg(rsd_aligner_align(b->aligner, r, &al) == RSD_OK, "%s", rsd_ctx_error(b->ctx));
+        if (al->n_student) {
+            check_sane(b->aligner, al);
+            check_enumerated(b, r, al);
+        }
+        rsd_reply_close(r);
+    }
+}
+
 START_TEST(random_replies_equal_the_enumeration) {
     SKIP_WITHOUT_DATA();
     struct bench b;
     bench_open(&b, RSD_ALIGN_SPAN);
-    for (uint64_t round = 0; round < 1500; round++) {
-        struct rng g = rng_make(11, round);
-        rsd_reply *r = random_reply(b.ctx, &g);
+    check_random(&b, false, 1500);
+    bench_close(&b);
+}
+END_TEST
+
+START_TEST(other_vocabularies_equal_the_enumeration) {
+    for (int across = 0; across < 2; across++) {
+        struct bench b;
+        bench_open_small(&b, across);
+        check_random(&b, true, 1500);
+        bench_close(&b);
+    }
+}
+END_TEST
+
+/* A token for each piece, and nothing else told: every row is the token's probability on its piece. */
+START_TEST(tokens_of_the_student_align_one_to_one) {
+    struct bench b;
+    bench_open_small(&b, false);
+    for (uint64_t round = 0; round < 200; round++) {
+        struct rng g = rng_make(12, round);
+        char text[1024], token[64];
+        const int32_t *ids;
+        const uint32_t *begin, *end;
         const rsd_alignment *al;
-        ck_assert_msg(rsd_aligner_align(b.aligner, r, &al) == RSD_OK, "%s", rsd_ctx_error(b.ctx));
-        if (al->n_student) {
-            check_sane(b.aligner, al);
-            check_enumerated(&b, r, al);
+        uint32_t cuts[512];
+        size_t n;
+        random_text(&g, true, text, 12);
+        for (size_t i = strlen(text); i && (text[i - 1] == ' ' || text[i - 1] == '\n'); i--)
+            text[i - 1] = 0;
+        ck_assert_int_eq(rsd_tokenizer_encode(b.tok, text, strlen(text), &ids, &n), RSD_OK);
+        rsd_tokenizer_spans(b.tok, &begin, &end);
+        ck_assert_uint_lt(n, 512);
+        if (!n || begin[0] || text[0] == ' ' || text[0] == '\n')
+            continue; /* the aligner leaves blanks at the start out */
+        memcpy(cuts, end, n * sizeof *end);
+        rsd_reply *r = reply_begin(b.ctx, "own");
+        for (size_t j = 0, at = 0; j < n; at = cuts[j++]) {
+            memcpy(token, text + at, cuts[j] - at);
+            token[cuts[j] - at] = 0;
+            if (token[0])
+                reply_token(r, token, 0.25);
+        }
+        reply_end(r);
+        ck_assert_int_eq(rsd_aligner_align(b.aligner, r, &al), RSD_OK);
+        ck_assert_uint_eq(al->n_student, n);
+        for (size_t j = 0, t = 0; j < n; j++) {
+            if (cuts[j] == (j ? cuts[j - 1] : 0))
+                continue; /* the blank that encoding puts in front, alone: no token spells it */
+            ck_assert_uint_eq(al->map_offsets[j + 1] - al->map_offsets[j], 1);
+            ck_assert_uint_eq(al->map[al->map_offsets[j]], t++);
+            ck_assert(al->kinds[j] == RSD_KIND_EXACT || al->kinds[j] == RSD_KIND_BLANK);
+            ck_assert_uint_eq(al->row_offsets[j + 1] - al->row_offsets[j], 1);
+            if (j && cuts[j - 1])
+                ck_assert_float_eq_tol(al->row_probs[al->row_offsets[j]], 0.25F, 1e-6F);
         }
         rsd_reply_close(r);
     }
@@ -433,6 +501,8 @@ Suite *align_span_suite(void) {
     TCase *t = tcase_create("span");
     tcase_add_test(t, real_replies_equal_the_enumeration);
     tcase_add_test(t, random_replies_equal_the_enumeration);
+    tcase_add_test(t, other_vocabularies_equal_the_enumeration);
+    tcase_add_test(t, tokens_of_the_student_align_one_to_one);
     tcase_add_test(t, coverage_on_real_replies_is_kept);
     tcase_add_test(t, kinds_and_rows_are_those_of_the_rule);
     tcase_add_test(t, number_that_goes_on_counts_as_the_longer_number);

@@ -171,6 +171,12 @@ START_TEST(parts_make_the_pieces_of_the_whole) {
             ck_assert_uint_eq(n, m);
             ck_assert_uint_eq(ids.n, m);
             ck_assert_mem_eq(ids.p, want, m * sizeof *want);
+            ids.n = 0;
+            p.whole = true; /* as for vocabularies with pieces across blanks */
+            ck_assert_int_eq(parts_input(&p, item, &ids, &n, &e), 0);
+            p.whole = false;
+            ck_assert_uint_eq(n, m);
+            ck_assert_uint_eq(ids.n, m);
             mem_free(&mem_std, ids.p);
         }
     parts_free(&p);
