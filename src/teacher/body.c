@@ -1,4 +1,5 @@
-/* Response bodies in an OpenAI shape: {"id","model","choices":[..],"usage"}. What differs between endpoints lies in the dialects. */
+/* Response bodies in an OpenAI shape: {"id","model","choices":[..],"usage"}. What differs between endpoints lies in the
+ * dialects. */
 #include "teacher/body.h"
 
 #include "base/ctx.h"
@@ -67,6 +68,14 @@ static int read_usage(rsd_reply *r, const struct json *doc, struct err *e) {
     return rc;
 }
 
+void body_usage(const struct json *doc, int64_t *prompt, int64_t *completion) {
+    const struct json *usage = json_get(doc, "usage");
+    if (!usage || json_type(usage) != JSON_OBJECT)
+        return;
+    json_opt_int(usage, "prompt_tokens", 0, INT64_C(1) << 50, prompt, NULL);
+    json_opt_int(usage, "completion_tokens", 0, INT64_C(1) << 50, completion, NULL);
+}
+
 static int read_top_level(rsd_reply *r, const struct json *doc, struct err *e) {
     struct text id = {0}, question = {0}, model = {0}, sha = {0};
     int rc;
@@ -88,7 +97,7 @@ int body_reply(rsd_ctx *ctx, const struct json *doc, const struct json *choice, 
     if (!d)
         return err_set(
             e, ERR_FORMAT,
-            "a member of \"choices\" with a \"text\" expected (the legacy completions shape), %s of another shape found",
+            "a member of \"choices\" with a \"text\" (completions) or a \"message\" (chat) expected, %s of another shape found",
             json_type_name(json_type(choice)));
     if ((rc = reply_new(ctx, &r, e)) || (rc = read_top_level(r, doc, e)) || (rc = d->read(r, choice, e)) ||
         (rc = reply_settle(r, prompt_points, e)) || (place == 0 && (rc = read_usage(r, doc, e))))

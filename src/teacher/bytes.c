@@ -1,5 +1,5 @@
-/* Token bytes. A byte-level tokenizer cuts characters in two; JSON strings cannot hold the halves. The legacy API prints such a token
- * like a Python bytes literal behind "bytes:", our store writes hexadecimal digits. */
+/* Token bytes. A byte-level tokenizer cuts characters in two; JSON strings cannot hold the halves. The legacy API prints such
+ * a token like a Python bytes literal behind "bytes:", our store writes hexadecimal digits. */
 #include "teacher/bytes.h"
 
 #include <string.h>
@@ -58,6 +58,21 @@ void token_from_api(struct text s, struct str *out) {
         }
         str_addc(out, s.p[i++]);
     }
+}
+
+void token_from_escapes(struct text s, struct str *out) {
+    size_t begin = out->n, i = 0;
+    while (i < s.n) {
+        int byte = escaped_byte(s.p + i, s.n - i);
+        if (byte < 0)
+            break;
+        str_addc(out, (char)byte);
+        i += 4;
+    }
+    if (out->failed || (i > 0 && i == s.n && !text_is_utf8((struct text){out->p + begin, out->n - begin})))
+        return;
+    out->n = begin;
+    token_from_api(s, out);
 }
 
 void token_put(struct json_out *o, struct text t) {

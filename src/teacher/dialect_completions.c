@@ -1,25 +1,25 @@
-/* The legacy completions dialect: "logprobs": {"tokens": [..], "token_logprobs": [..], "top_logprobs": [{token: x, ..}, ..], "text_offset": [..]}.
- * Every list may be null or missing, entries may be null (the first one is, where a prompt is scored), a dictionary may hold k+1 entries (the sampled
- * token when it is not among the k). Shapes: openai-python, types/completion_choice.py. */
+/* The legacy completions dialect: "logprobs": {"tokens": [..], "token_logprobs": [..], "top_logprobs": [{token: x, ..}, ..],
+ * "text_offset": [..]}. Every list may be null or missing, entries may be null (the first one is, where a prompt is scored), a
+ * dictionary may hold k+1 entries (the sampled token when it is not among the k). llama.cpp answers with "content", a list of
+ * items, here too. Shapes: openai-python, types/completion_choice.py. */
 #include "base/ctx.h"
 #include "teacher/bytes.h"
 #include "teacher/dialect.h"
 #include "teacher/request.h"
+#include "teacher/token_items.h"
 
 #include <string.h>
 
 static void put_request(struct json_out *o, const struct ask *ask, struct text prompt) {
     json_put_key(o, "prompt");
     json_put_text(o, prompt);
-    if (ask->top_logprobs >= 0) {
-        json_put_key(o, "logprobs");
+    if (ask->top_logprobs >= 0 && request_key(o, ask, "logprobs"))
         json_put_int(o, ask->top_logprobs);
-    }
 }
 
 static bool knows(const struct json *choice) {
-    const struct json *text = json_get(choice, "text"), *logprobs = json_get(choice, "logprobs");
-    return text && json_type(text) == JSON_TEXT && !(logprobs && json_get(logprobs, "content"));
+    const struct json *text = json_get(choice, "text");
+    return text && json_type(text) == JSON_TEXT;
 }
 
 /* A list of the logprobs object, or NULL where it is null or missing. */
@@ -116,7 +116,12 @@ static int read_choice(rsd_reply *r, const struct json *choice, struct err *e) {
         goto done;
     if ((rc = json_need_type(choice, "logprobs", JSON_OBJECT, &logprobs, e)))
         goto done;
-    if ((rc = read_logprobs(r, logprobs, &scratch, e)))
+    const struct json *content = json_get(logprobs, "content");
+    if (content && json_type(content) != JSON_NULL)
+        rc = json_need_type(logprobs, "content", JSON_ARRAY, &content, e) ? ERR_FORMAT : token_items_read(r, content, e);
+    else
+        rc = read_logprobs(r, logprobs, &scratch, e);
+    if (rc)
         err_within(e, "logprobs");
 done:
     str_free(&scratch);

@@ -1,14 +1,17 @@
-/* The flow of requests: from ranges of samples into slots, from slots to the transport, and back as rows, failures or further tries. */
+/* The flow of requests: from ranges of samples into slots, from slots to the transport, and back as rows, failures or further
+ * tries. */
+#define _GNU_SOURCE /* memmem */
 #include "teacher/teacher.h"
 
 #include "base/ctx.h"
 #include "teacher/body.h"
 #include "teacher/bytes.h"
-#include "teacher/key.h"
 #include "teacher/policy.h"
 #include "text/answer.h"
 
 #include <string.h>
+
+enum { MESSAGE_MAX = 4096 };
 
 /* ---- out ---- */
 
@@ -21,15 +24,25 @@ static int start(rsd_teacher *t, size_t at, struct err *e) {
     s->tries++;
     s->state = SLOT_FLYING;
     t->flying++;
+    t->stats.requests++;
+    t->most_flying += s->most;
+    pace_started(&t->pace, s->tokens);
     return 0;
 }
 
-/* Fills a free slot with the next samples. */
-static int load(rsd_teacher *t, size_t at, struct err *e) {
-    struct slot *s = &t->slots[at];
-    struct range *r = &t->ranges[t->first_range];
-    const struct question *q = &t->questions[r->question];
-    struct range take = {r->question, r->first, r->n < t->max_samples ? r->n : t->max_samples};
+/* Tokens that a request for n samples takes: as far as can be told, and at most. A prompt is counted with two bytes a token,
+ * where three to five are usual. */
+static void reckon(const rsd_teacher *t, size_t prompt_bytes, size_t n, double *likely, double *most) {
+    double prompt = (double)prompt_bytes / 2, each = t->ask.max_tokens;
+    *most = prompt + (double)n * each;
+    if (t->sampled > 0)
+        each = (double)t->stats.completion_tokens / t->sampled;
+    *likely = prompt + (double)n * each;
+}
+
+/* Makes the request of a slot for its range, in the dialect of now. */
+static int compose(rsd_teacher *t, struct slot *s, struct err *e) {
+    const struct question *q = &t->questions[s->range.question];
     struct str prompt;
     int rc;
     str_init(&prompt, &t->ctx->alloc);
@@ -37,52 +50,117 @@ static int load(rsd_teacher *t, size_t at, struct err *e) {
     if ((rc = request_prompt(&t->ask, question_text(q), &prompt, e)))
         goto done;
     struct text p = {str_z(&prompt), prompt.n};
-    if ((rc = request_body(&t->ask, t->dialect, p, take.first, take.n, &s->body, e)) ||
+    if ((rc = request_body(&t->ask, t->dialect, p, s->range.first, s->range.n, &s->body, e)) ||
         (rc = request_hash(&t->ask, t->dialect, p, &t->ctx->alloc, s->hash, e)))
         goto done;
     s->prompt_points = (int64_t)bytes_points(p);
-    s->range = take;
-    s->tries = 0;
-    s->request = (struct request){.body = {str_z(&s->body), s->body.n},
+    reckon(t, p.n, s->range.n, &s->tokens, &s->most);
+    s->request = (struct request){.path = t->dialect->path,
+                                  .body = {str_z(&s->body), s->body.n},
                                   .hash = s->hash,
                                   .id = question_id(q),
                                   .question = question_text(q),
-                                  .first = take.first,
-                                  .n = take.n};
+                                  .first = s->range.first,
+                                  .n = s->range.n};
     const struct stored_question *stored = t->keeps && !t->warned ? store_question(&t->store, question_id(q)) : NULL;
     if (stored && strcmp(stored->request, s->hash) != 0) {
         t->warned = true;
         log_write(&t->ctx->log, LOG_WARN, "%s: its rows were asked for with other settings than these", t->store.log.path);
     }
-    if ((rc = start(t, at, e)))
-        goto done;
-    t->stats.queued -= take.n;
-    r->first += (int64_t)take.n;
-    r->n -= take.n;
-    if (r->n == 0)
-        t->first_range++;
 done:
     str_free(&prompt);
     return rc;
 }
 
+/* The next samples that a slot would take. */
+static struct range next_range(const rsd_teacher *t) {
+    const struct range *r = &t->ranges[t->first_range];
+    return (struct range){r->question, r->first, r->n < t->max_samples ? r->n : t->max_samples};
+}
+
+static int load(rsd_teacher *t, size_t at, struct err *e) {
+    struct slot *s = &t->slots[at];
+    struct range *r = &t->ranges[t->first_range];
+    int rc;
+    s->range = next_range(t);
+    s->tries = 0;
+    if ((rc = compose(t, s, e)) || (rc = start(t, at, e)))
+        return rc;
+    size_t n = s->range.n;
+    t->stats.queued -= n;
+    r->first += (int64_t)n;
+    r->n -= n;
+    if (r->n == 0)
+        t->first_range++;
+    return 0;
+}
+
+/* Whether the budget holds a request that takes `most` tokens beside those in flight. */
+static bool affordable(const rsd_teacher *t, double most) {
+    double spent = (double)(t->stats.prompt_tokens + t->stats.completion_tokens) + t->most_flying;
+    double dearest = t->o.price_prompt > t->o.price_completion ? t->o.price_prompt : t->o.price_completion;
+    if (t->o.budget_tokens > 0 && spent + most > (double)t->o.budget_tokens)
+        return false;
+    return !(t->o.budget > 0) || t->stats.cost + (t->most_flying + most) * dearest / 1e6 <= t->o.budget;
+}
+
+enum verdict { GO, WAIT, NEVER /* as long as nothing comes back */ };
+
+/* May a request of about so many tokens start now? */
+static enum verdict may_start(rsd_teacher *t, double likely, double most, double now) {
+    if (t->transport->instant)
+        return GO;
+    if (!affordable(t, most))
+        return NEVER;
+    if (t->probe != PROBE_KNOWN && t->flying > 0)
+        return WAIT;
+    double wait = pace_wait(&t->pace, likely, t->flying, now);
+    if (wait > 0)
+        t->pace_until = now + wait;
+    return wait == 0 ? GO : WAIT;
+}
+
+int teacher_stop(rsd_teacher *t, uint64_t why, struct err *e) {
+    if (!t->stats.stopped)
+        t->stats.stopped = why;
+    for (size_t i = 0; t->sleeping > 0 && i < t->n_slots; i++) {
+        struct slot *s = &t->slots[i];
+        if (s->state != SLOT_SLEEPING)
+            continue;
+        int rc = teacher_queue(t, s->range, e);
+        if (rc)
+            return rc;
+        s->state = SLOT_FREE;
+        t->sleeping--;
+    }
+    return 0;
+}
+
 int teacher_fill(rsd_teacher *t, double now, struct err *e) {
-    if (t->sleeping == 0 && (t->first_range == t->n_ranges || t->flying == t->n_slots))
+    enum verdict v = GO;
+    t->pace_until = 0;
+    if (t->stats.stopped || (t->sleeping == 0 && (t->first_range == t->n_ranges || t->flying == t->n_slots)))
         return 0;
-    for (size_t i = 0; i < t->n_slots; i++) {
+    for (size_t i = 0; i < t->n_slots && v == GO; i++) {
         struct slot *s = &t->slots[i];
         int rc = 0;
         if (s->state == SLOT_SLEEPING && s->wake <= now) {
+            if ((v = may_start(t, s->tokens, s->most, now)) != GO)
+                continue;
             s->state = SLOT_FREE;
             t->sleeping--;
             rc = start(t, i, e);
-        } else if (s->state == SLOT_FREE && t->first_range < t->n_ranges) {
-            rc = load(t, i, e);
+        } else if (s->state == SLOT_FREE && t->first_range < t->n_ranges && (t->probe == PROBE_KNOWN || t->sleeping == 0)) {
+            struct range r = next_range(t);
+            double likely, most;
+            reckon(t, t->ask.prefix.n + t->ask.system.n + t->questions[r.question].question_len, r.n, &likely, &most);
+            if ((v = may_start(t, likely, most, now)) == GO)
+                rc = load(t, i, e);
         }
         if (rc)
             return rc;
     }
-    return 0;
+    return v == NEVER && t->flying == 0 ? teacher_stop(t, RSD_STOPPED_BUDGET, e) : 0;
 }
 
 /* ---- back ---- */
@@ -110,7 +188,8 @@ static void give_up(rsd_teacher *t, const struct slot *s, int64_t sample, size_t
         t->failure = *why;
 }
 
-/* Judged is what a student would learn: the reply up to its first line with "answer is"; what it rambles on about does not count. */
+/* Judged is what a student would learn: the reply up to its first line with "answer is"; what it rambles on about does not
+ * count. */
 static void label(const struct question *q, rsd_reply *r) {
     struct text kept = answer_cut((struct text){str_z(&r->text), r->text.n});
     r->correct = !q->has_answer ? -1 : answer_correct(kept, question_answer(q), ANSWER_STRICT) ? 1 : 0;
@@ -130,8 +209,6 @@ static int accept(rsd_teacher *t, const struct slot *s, int64_t sample, rsd_repl
         goto done;
     t->stats.stored++;
     t->stats.correct += r->correct == 1;
-    t->stats.prompt_tokens += r->prompt_tokens > 0 ? (uint64_t)r->prompt_tokens : 0;
-    t->stats.completion_tokens += r->completion_tokens > 0 ? (uint64_t)r->completion_tokens : 0;
     t->ready[t->n_ready++] = r;
     r = NULL;
 done:
@@ -142,7 +219,7 @@ done:
 /* One reply of a body: a row, or one sample given up. `rc` and `why` say what came of parsing it. */
 static int take_reply(rsd_teacher *t, const struct slot *s, int64_t sample, rsd_reply *r, int rc, struct err *why,
                       struct err *e) {
-    if (!rc && t->o.top_logprobs > 0)
+    if (!rc && t->o.top_logprobs > 0 && t->o.need_logprobs)
         rc = reply_need_logprobs(r, true, why);
     if (rc == ERR_NOMEM) {
         rsd_reply_close(r);
@@ -157,9 +234,9 @@ static int take_reply(rsd_teacher *t, const struct slot *s, int64_t sample, rsd_
     return accept(t, s, sample, r, e);
 }
 
-/* The choices of a fresh body, as many as were asked for. *got: how many there were. */
+/* The choices of a fresh body, as many as were asked for. *got: how many there were; *tokens: how many they hold. */
 static int take_choices(rsd_teacher *t, const struct slot *s, const struct json *doc, const struct json *choice, size_t *got,
-                        struct err *e) {
+                        uint64_t *tokens, struct err *e) {
     *got = 0;
     for (; choice && *got < s->range.n; choice = json_next(choice), ++*got) {
         rsd_reply *r = NULL;
@@ -167,70 +244,142 @@ static int take_choices(rsd_teacher *t, const struct slot *s, const struct json 
         int rc = body_reply(t->ctx, doc, choice, *got, s->prompt_points, &r, &why);
         if (rc)
             err_within(&why, "choices[%zu]", *got);
+        else
+            *tokens += r->n_tokens;
         if ((rc = take_reply(t, s, s->range.first + (int64_t)*got, r, rc, &why, e)))
             return rc;
     }
     return 0;
 }
 
-/* Another try later, or the end for this request. */
-static void again_or_never(rsd_teacher *t, struct slot *s, const struct policy_facts *facts, struct err *why) {
+/* Another try later, or the end for this request, or for all. */
+static int again_or_never(rsd_teacher *t, struct slot *s, const struct policy_facts *facts, struct err *why, struct err *e) {
     struct policy_verdict v = policy_decide(facts, s->tries, (unsigned)t->o.retries, rng_uniform(&t->rng));
+    if (v.retry && t->stats.stopped)
+        return teacher_queue(t, s->range, e);
     if (v.retry) {
         s->state = SLOT_SLEEPING;
         s->wake = clock_seconds() + v.wait;
         t->sleeping++;
         t->stats.retries++;
-        return;
+        return 0;
     }
     if (s->tries > 1)
         err_within(why, "after %u tries", s->tries);
     give_up(t, s, s->range.first, s->range.n, why);
     finish_with(t, s, s->range.n);
+    return policy_ends_all(facts) ? teacher_stop(t, RSD_STOPPED_REFUSED, e) : 0;
 }
 
-static void take_fault(rsd_teacher *t, struct slot *s, const struct outcome *out) {
+static int take_fault(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
     struct policy_facts facts = {.final_fault = out->final, .retry_after = -1, .should_retry = -1};
     struct err why = {0};
     err_set(&why, RSD_ENETWORK, "%s", out->fault);
-    again_or_never(t, s, &facts, &why);
+    return again_or_never(t, s, &facts, &why, e);
 }
 
-enum { MESSAGE_MAX = 4096 };
+/* The endpoint does not speak this dialect, or not with log-probabilities, and there is another one to try: the same samples
+ * again, at once. */
+static int try_chat(rsd_teacher *t, struct slot *s, struct err *e) {
+    int rc;
+    t->probe = PROBE_CHAT;
+    t->dialect = &dialect_chat;
+    if ((rc = compose(t, s, e)))
+        return rc;
+    return start(t, (size_t)(s - t->slots), e);
+}
 
-/* An error instead of replies: its error object if it has one, else the beginning of whatever it is. Overwrites the key before anything is cut to length: half a key is
- * no longer recognised. */
-static void take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *out) {
+static bool other_dialect_may_help(const rsd_teacher *t, int status) {
+    return t->probe == PROBE_COMPLETIONS && (status == 400 || status == 404 || status == 405 || status == 422 || status == 501);
+}
+
+/* An endpoint that refuses several samples at once may give them one by one. */
+static bool one_may_help(const rsd_teacher *t, const struct slot *s, int status) {
+    return (status == 400 || status == 422) && s->range.n > 1 && !t->many_work;
+}
+
+/* An error instead of replies: its error object if it has one, else the beginning of whatever it is. */
+static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
     struct policy_facts facts = {.status = out->status, .retry_after = out->retry_after, .should_retry = out->should_retry};
     struct json *doc = NULL;
     struct str message;
     struct err why = {0};
+    int rc;
+    if (out->should_retry != 1 && one_may_help(t, s, out->status)) {
+        t->max_samples = 1;
+        return teacher_queue(t, s->range, e);
+    }
+    if (out->should_retry != 1 && other_dialect_may_help(t, out->status) && !t->stats.stopped)
+        return try_chat(t, s, e);
     facts.broken_body = out->status >= 200 && out->status < 300;
     str_init(&message, &t->ctx->alloc);
     if (json_parse(out->body.p, out->body.n, &doc, NULL) || !body_error(doc, &message, &facts.type, &facts.code))
         str_add(&message, out->body.p, out->body.n < MESSAGE_MAX ? out->body.n : MESSAGE_MAX);
-    if (message.n > 0)
-        key_redact(&t->key, message.p);
     err_set(&why, RSD_EREFUSED, "HTTP status %d: %.250s", out->status, message.n > 0 ? str_z(&message) : "no message");
-    again_or_never(t, s, &facts, &why);
+    if (t->probe == PROBE_CHAT) { /* neither dialect: the next question may fare better */
+        t->probe = PROBE_COMPLETIONS;
+        t->dialect = &dialect_completions;
+        err_within(&why, "neither /completions nor /chat/completions gives a reply");
+    }
+    rc = again_or_never(t, s, &facts, &why, e);
     json_free(doc);
     str_free(&message);
+    return rc;
+}
+
+/* What a request took, as the endpoint says, else counted from the replies. */
+static void count_usage(rsd_teacher *t, const struct slot *s, const struct json *doc, size_t got, uint64_t counted) {
+    int64_t prompt = -1, completion = -1;
+    body_usage(doc, &prompt, &completion);
+    uint64_t p = prompt >= 0 ? (uint64_t)prompt : (uint64_t)(s->most - (double)s->range.n * t->ask.max_tokens),
+             c = completion >= 0 ? (uint64_t)completion : counted;
+    t->stats.prompt_tokens += p;
+    t->stats.completion_tokens += c;
+    t->stats.cost =
+        ((double)t->stats.prompt_tokens * t->o.price_prompt + (double)t->stats.completion_tokens * t->o.price_completion) / 1e6;
+    t->answered += 1;
+    t->sampled += (double)got;
+    pace_settled(&t->pace, s->tokens, (double)(p + c));
 }
 
 /* A line of a recording: exactly one reply, and no second try. */
 static int take_recorded(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
     struct json *doc = NULL;
     rsd_reply *r = NULL;
+    const struct json *c = NULL;
     struct err why = {0};
     int rc = json_parse(out->body.p, out->body.n, &doc, &why);
-    if (!rc)
+    if (!rc && !out->wire)
         rc = reply_from_line(t->ctx, doc, out->choice, &r, &why);
+    if (!rc && out->wire && !(rc = body_choices(doc, &c, &why))) {
+        for (size_t i = 0; c && i < out->choice; i++)
+            c = json_next(c);
+        rc = c ? body_reply(t->ctx, doc, c, out->choice, s->prompt_points, &r, &why)
+               : err_set(&why, RSD_EFORMAT, "it ends before");
+        if (rc)
+            err_within(&why, "choices[%zu]", out->choice);
+    }
     if (rc)
         err_within(&why, "line %zu of the recording", out->line);
+    if (r) {
+        t->stats.prompt_tokens += r->prompt_tokens > 0 ? (uint64_t)r->prompt_tokens : 0;
+        t->stats.completion_tokens += r->completion_tokens > 0 ? (uint64_t)r->completion_tokens : 0;
+    }
     rc = take_reply(t, s, s->range.first, r, rc, &why, e);
     finish_with(t, s, 1);
     json_free(doc);
     return rc;
+}
+
+/* Does the first choice have the log-probabilities that are needed? Any other mistake is for the usual way to tell. */
+static bool lacks_logprobs(rsd_teacher *t, const struct slot *s, const struct json *doc, const struct json *choice) {
+    rsd_reply *r = NULL;
+    struct err why = {0};
+    int rc = body_reply(t->ctx, doc, choice, 0, s->prompt_points, &r, &why);
+    if (!rc)
+        rc = reply_need_logprobs(r, true, &why);
+    rsd_reply_close(r);
+    return rc == RSD_ENOLOGPROBS;
 }
 
 static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
@@ -240,22 +389,31 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
     const struct json *choice = NULL;
     struct err why = {0};
     size_t got = 0;
+    uint64_t counted = 0;
     int rc = json_parse(out->body.p, out->body.n, &doc, &why);
     if (!rc && (rc = body_choices(doc, &choice, &why)) == RSD_EREFUSED) {
-        take_refusal(t, s, out);
-        rc = 0;
+        rc = take_refusal(t, s, out, e);
         goto done;
     }
     if (!rc && !choice)
         rc = err_set(&why, RSD_EFORMAT, "\"choices\" is empty");
     if (rc) { /* cut, or no reply at all: as if the transfer had failed */
         err_within(&why, "the body of the answer (%zu bytes)", out->body.n);
-        again_or_never(t, s, &facts, &why);
-        rc = 0;
+        rc = again_or_never(t, s, &facts, &why, e);
         goto done;
     }
-    if ((rc = take_choices(t, s, doc, choice, &got, e)))
+    if (t->probe == PROBE_COMPLETIONS && !t->stats.stopped && t->o.top_logprobs > 0 && t->o.need_logprobs &&
+        lacks_logprobs(t, s, doc, choice)) {
+        rc = try_chat(t, s, e);
         goto done;
+    }
+    t->probe = PROBE_KNOWN;
+    if (t->cassette.ctx && (rc = cassette_add(&t->cassette, t->dialect->name, &s->request, out->body, e)))
+        goto done;
+    if ((rc = take_choices(t, s, doc, choice, &got, &counted, e)))
+        goto done;
+    t->many_work |= got > 1;
+    count_usage(t, s, doc, got, counted);
     finish_with(t, s, got);
     if (got < s->range.n) { /* the endpoint gives fewer at once: ask for the others, and for no more than that from now on */
         t->max_samples = got < t->max_samples ? got : t->max_samples;
@@ -266,22 +424,48 @@ done:
     return rc;
 }
 
-int teacher_take(rsd_teacher *t, const struct outcome *out, struct err *e) {
-    struct slot *s = &t->slots[out->tag];
-    int rc = 0;
+/* A server may repeat the key in what it answers, and what it answers is kept: overwritten here, before anything is read, cut
+ * to length or written. */
+static int take_out_key(rsd_teacher *t, struct outcome *out, struct str *clean, struct err *e) {
+    if (t->key.n == 0 || out->body.n < t->key.n || !memmem(out->body.p, out->body.n, t->key.p, t->key.n))
+        return 0;
+    str_add(clean, out->body.p, out->body.n);
+    if (str_status(clean, e))
+        return ERR_NOMEM;
+    for (char *at; (at = memmem(clean->p, clean->n, t->key.p, t->key.n));)
+        memset(at, '*', t->key.n);
+    out->body = (struct text){clean->p, clean->n};
+    return 0;
+}
+
+static int take(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
+    if (out->kind == OUTCOME_FAULT)
+        return take_fault(t, s, out, e);
+    if (out->recorded)
+        return take_recorded(t, s, out, e);
+    if (out->status >= 200 && out->status < 300)
+        return take_body(t, s, out, e);
+    return take_refusal(t, s, out, e);
+}
+
+int teacher_take(rsd_teacher *t, const struct outcome *came, struct err *e) {
+    struct slot *s = &t->slots[came->tag];
+    struct outcome out = *came;
+    struct str clean;
     s->state = SLOT_FREE;
     t->flying--;
-    if (out->kind == OUTCOME_MISSING) {
+    t->most_flying = t->flying > 0 ? t->most_flying - s->most : 0;
+    if (out.kind == OUTCOME_MISSING) {
         t->stats.missing += s->range.n;
         finish_with(t, s, s->range.n);
-    } else if (out->kind == OUTCOME_FAULT) {
-        take_fault(t, s, out);
-    } else if (out->recorded) {
-        rc = take_recorded(t, s, out, e);
-    } else if (out->status >= 200 && out->status < 300) {
-        rc = take_body(t, s, out, e);
-    } else {
-        take_refusal(t, s, out);
+        return 0;
     }
+    str_init(&clean, &t->ctx->alloc);
+    if (!t->transport->instant)
+        pace_heard(&t->pace, out.kind == OUTCOME_BODY ? out.status : 0, out.retry_after, &out.pace, clock_seconds());
+    int rc = take_out_key(t, &out, &clean, e);
+    if (!rc)
+        rc = take(t, s, &out, e);
+    str_free(&clean);
     return rc;
 }

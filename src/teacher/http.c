@@ -1,10 +1,12 @@
 /* The door to libcurl: many requests in flight on the caller's thread (curl_multi).
  *
- * What libcurl would decide silently is decided here: redirects are not followed (a key would travel with them), Retry-After is read by us (libcurl rounds it), the size
- * of a body is counted as it arrives (CURLOPT_MAXFILESIZE sees only what is announced), signals are left alone. A key goes over plain http to this machine only. */
+ * What libcurl would decide silently is decided here: redirects are not followed (a key would travel with them), Retry-After
+ * is read by us (libcurl rounds it), the size of a body is counted as it arrives (CURLOPT_MAXFILESIZE sees only what is
+ * announced), signals are left alone. A key goes over plain http to this machine only. */
 #include "teacher/transport.h"
 
 #include "base/ctx.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "teacher/key.h"
 #include "teacher/policy.h"
@@ -16,14 +18,17 @@
 #include <strings.h>
 #include <time.h>
 
-enum { BODY_MAX = 64 << 20, MAX_SAMPLES_PER_REQUEST = 64 };
+enum { MAX_SAMPLES_PER_REQUEST = 1024 };
 
 struct flight { /* one easy handle, used again and again */
     struct http *http;
     CURL *easy;
     size_t tag;
     struct str body;
-    bool too_large;
+    bool too_large, silent; /* why it was ended here */
+    bool began;             /* a header came */
+    double started;
+    struct pace_facts pace;
     char retry_after[64], retry_after_ms[64], date[64];
     int should_retry;
     char error[CURL_ERROR_SIZE];
@@ -33,7 +38,12 @@ struct flight { /* one easy handle, used again and again */
 struct http {
     struct transport base;
     rsd_ctx *ctx;
-    struct str url;
+    struct str url;  /* of the request started last; libcurl keeps a copy */
+    struct str root; /* the base URL */
+    bool loopback, insecure, http2;
+    struct str ca_file;
+    double first_byte;
+    size_t max_body;
     struct curl_slist *headers;
     CURLM *multi;
     struct flight **flights;
@@ -57,7 +67,7 @@ static void init_curl(void) {
 static size_t on_body(char *p, size_t size, size_t n, void *user) {
     struct flight *f = user;
     n *= size;
-    if (n > BODY_MAX - f->body.n) {
+    if (n > f->http->max_body - f->body.n) {
         f->too_large = true;
         return 0; /* ends the transfer */
     }
@@ -76,10 +86,22 @@ static void keep_header(struct text h, const char *name, char *out, size_t size)
     out[m] = 0;
 }
 
+static void keep_number(struct text h, const char *name, double (*read)(struct text), double *out) {
+    char value[48] = "";
+    keep_header(h, name, value, sizeof value);
+    if (value[0])
+        *out = read(text_of(value));
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *user) {
     struct flight *f = user;
     struct text h = {p, size * n};
     char should[16] = "";
+    f->began = true;
+    keep_number(h, "x-ratelimit-remaining-requests", pace_duration, &f->pace.remaining_requests);
+    keep_number(h, "x-ratelimit-remaining-tokens", pace_duration, &f->pace.remaining_tokens);
+    keep_number(h, "x-ratelimit-reset-requests", pace_duration, &f->pace.reset_requests);
+    keep_number(h, "x-ratelimit-reset-tokens", pace_duration, &f->pace.reset_tokens);
     keep_header(h, "retry-after", f->retry_after, sizeof f->retry_after);
     keep_header(h, "retry-after-ms", f->retry_after_ms, sizeof f->retry_after_ms);
     keep_header(h, "date", f->date, sizeof f->date);
@@ -87,6 +109,14 @@ static size_t on_header(char *p, size_t size, size_t n, void *user) {
     if (should[0])
         f->should_retry = strstr(should, "true") ? 1 : strstr(should, "false") ? 0 : -1;
     return h.n;
+}
+
+/* libcurl asks now and then, at least once a second, whether to go on. */
+static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+    struct flight *f = user;
+    (void)a, (void)b, (void)c, (void)d;
+    f->silent = !f->began && clock_seconds() - f->started > f->http->first_byte;
+    return f->silent;
 }
 
 /* ---- flights ---- */
@@ -102,7 +132,6 @@ static int set_up(struct http *h, struct flight *f, struct err *e) {
     CURL *c = f->easy;
     CURLcode bad = CURLE_OK;
 #define SET(option, value) bad = bad ? bad : curl_easy_setopt(c, option, value)
-    SET(CURLOPT_URL, str_z(&h->url));
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NOSIGNAL, 1L);
@@ -116,8 +145,20 @@ static int set_up(struct http *h, struct flight *f, struct err *e) {
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, f);
     SET(CURLOPT_PRIVATE, f);
-    if (strncmp(str_z(&h->url), "http://", 7) == 0)
-        SET(CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+    SET(CURLOPT_SSL_VERIFYPEER, h->insecure ? 0L : 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, h->insecure ? 0L : 2L);
+    SET(CURLOPT_HTTP_VERSION, (long)(h->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    if (h->http2 && strncmp(str_z(&h->root), "https://", 8) == 0)
+        SET(CURLOPT_PIPEWAIT, 1L); /* share a connection that can carry many requests rather than open another */
+    if (h->ca_file.n > 0)
+        SET(CURLOPT_CAINFO, str_z(&h->ca_file));
+    if (h->loopback)
+        SET(CURLOPT_NOPROXY, "*");
+    if (h->first_byte > 0) {
+        SET(CURLOPT_NOPROGRESS, 0L);
+        SET(CURLOPT_XFERINFOFUNCTION, on_progress);
+        SET(CURLOPT_XFERINFODATA, f);
+    }
 #undef SET
     return bad ? err_set(e, ERR_IO, "libcurl: %s", curl_easy_strerror(bad)) : 0;
 }
@@ -161,10 +202,21 @@ static int http_start(struct transport *t, const struct request *r, struct err *
         return rc;
     str_clear(&f->body);
     f->tag = r->tag;
-    f->too_large = false;
+    f->too_large = f->silent = f->began = false;
+    f->started = clock_seconds();
+    f->pace = pace_nothing;
     f->retry_after[0] = f->retry_after_ms[0] = f->date[0] = f->error[0] = 0;
     f->should_retry = -1;
-    CURLcode bad = curl_easy_setopt(f->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.n);
+    str_clear(&h->url);
+    str_add(&h->url, str_z(&h->root), h->root.n);
+    str_addz(&h->url, r->path);
+    if ((rc = str_status(&h->url, e))) {
+        f->next = h->idle;
+        h->idle = f;
+        return rc;
+    }
+    CURLcode bad = curl_easy_setopt(f->easy, CURLOPT_URL, str_z(&h->url));
+    bad = bad ? bad : curl_easy_setopt(f->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.n);
     bad = bad ? bad : curl_easy_setopt(f->easy, CURLOPT_POSTFIELDS, r->body.p);
     CURLMcode worse = bad ? CURLM_OK : curl_multi_add_handle(h->multi, f->easy);
     if (bad || worse) {
@@ -212,17 +264,20 @@ static void tell(struct http *h, struct flight *f, CURLcode code, struct outcome
                             .status = (int)status,
                             .should_retry = f->should_retry,
                             .retry_after = policy_retry_after(text_of(f->retry_after_ms), text_of(f->retry_after), now),
+                            .pace = f->pace,
                             .body = {str_z(&f->body), f->body.n}};
     if (code == CURLE_OK)
         return;
     out->kind = OUTCOME_FAULT;
     out->final = is_final(code) || f->too_large;
     if (f->too_large)
-        snprintf(out->fault, sizeof out->fault, "%.150s: the answer has more than %d bytes", str_z(&h->url), (int)BODY_MAX);
+        snprintf(out->fault, sizeof out->fault, "%.150s: the answer has more than %zu bytes", str_z(&h->root), h->max_body);
+    else if (f->silent)
+        snprintf(out->fault, sizeof out->fault, "%.150s: no answer began within %g seconds", str_z(&h->root), h->first_byte);
     else if (f->body.failed)
         snprintf(out->fault, sizeof out->fault, "out of memory while an answer arrived");
     else
-        snprintf(out->fault, sizeof out->fault, "%.150s: %.90s", str_z(&h->url),
+        snprintf(out->fault, sizeof out->fault, "%.150s: %.90s", str_z(&h->root),
                  f->error[0] ? f->error : curl_easy_strerror(code));
 }
 
@@ -250,10 +305,12 @@ static int http_poll(struct transport *t, double seconds, struct outcome *out, s
         if (!bad && next_done(h, out))
             return 1;
         double left = until - clock_seconds();
-        if (!bad && left <= 0)
+        if (h->first_byte > 0 && left > 0.2)
+            left = 0.2; /* on_progress is asked meanwhile */
+        if (!bad && clock_seconds() >= until)
             return 0;
         if (!bad) /* rounded up: no busy loop in the last millisecond */
-            bad = curl_multi_poll(h->multi, NULL, 0, left > 1000 ? 1000000 : (int)(left * 1000) + 1, NULL);
+            bad = curl_multi_poll(h->multi, NULL, 0, left > 1000 ? 1000000 : left > 0 ? (int)(left * 1000) + 1 : 0, NULL);
         if (bad)
             return err_set(e, ERR_IO, "libcurl: %s", curl_multi_strerror(bad));
     }
@@ -272,6 +329,8 @@ static void http_close(struct transport *t) {
         memset(s->data, 0, strlen(s->data)); /* the key */
     curl_slist_free_all(h->headers);
     str_free(&h->url);
+    str_free(&h->root);
+    str_free(&h->ca_file);
     mem_free(&h->ctx->alloc, h->flights);
     mem_free(&h->ctx->alloc, h);
 }
@@ -287,31 +346,46 @@ static bool is_loopback(const char *host) {
            d < 256;
 }
 
+/* A header's name: the characters of a token (RFC 9110, 5.6.2). */
+static bool is_name(struct text t) {
+    for (size_t i = 0; i < t.n; i++)
+        if (!memchr("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", t.p[i], 77))
+            return false;
+    return t.n > 0;
+}
+
+/* Headers that hold a key by their name. */
+static bool holds_secret(const char *lines) {
+    static const char *const names[] = {"authorization:", "api-key:", "x-api-key:", "cookie:", "proxy-authorization:"};
+    for (const char *p = lines; p && *p; p += strcspn(p, "\n"), p += *p == '\n')
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            if (strncasecmp(p, names[i], strlen(names[i])) == 0)
+                return true;
+    return false;
+}
+
 /* The URL is well-formed, holds no password, and may see the key if there is one. */
-static int check_url(const struct http_options *o, struct err *e) {
+static int check_url(struct http *h, const struct http_options *o, struct err *e) {
     CURLU *u = curl_url();
     char *host = NULL, *user = NULL;
     int rc = 0;
     if (!u)
         return err_set(e, ERR_NOMEM, "out of memory: a URL");
-    CURLUcode bad = curl_url_set(u, CURLUPART_URL, o->url, 0);
+    CURLUcode bad = curl_url_set(u, CURLUPART_URL, str_z(&h->root), 0);
     if (bad || curl_url_get(u, CURLUPART_HOST, &host, 0))
         rc = err_set(e, ERR_INVALID, "url: no URL of the form http(s)://host[:port]/v1 (%s)",
                      bad ? curl_url_strerror(bad) : "no host");
     else if (!curl_url_get(u, CURLUPART_USER, &user, 0))
         rc = err_set(e, ERR_INVALID,
                      "url: a user name or password does not belong in it; give the key by environment variable or file");
-    else if (o->key && strncmp(o->url, "https://", 8) != 0 && !is_loopback(host))
+    else
+        h->loopback = is_loopback(host);
+    if (!rc && !h->loopback && strncmp(str_z(&h->root), "https://", 8) != 0 && (o->key || holds_secret(o->headers)))
         rc = err_set(e, ERR_INVALID, "url: the API key is not sent to %.100s over plain http: use https, or unset the key", host);
     curl_free(host);
     curl_free(user);
     curl_url_cleanup(u);
     return rc;
-}
-
-static bool ends_with(struct text t, const char *end) {
-    size_t n = strlen(end);
-    return t.n >= n && memcmp(t.p + t.n - n, end, n) == 0;
 }
 
 static int add_header(struct http *h, const char *line, struct err *e) {
@@ -322,51 +396,91 @@ static int add_header(struct http *h, const char *line, struct err *e) {
     return 0;
 }
 
+static int add_key(struct http *h, const struct http_options *o, struct err *e) {
+    struct str line;
+    struct text name = text_of(o->key_header ? o->key_header : "Authorization");
+    if (!o->key)
+        return 0;
+    if (!is_name(name))
+        return err_set(e, ERR_INVALID, "key_header: the name of a header expected");
+    str_init(&line, &h->ctx->alloc);
+    str_add(&line, name.p, name.n);
+    str_addz(&line, o->key_header ? ": " : ": Bearer ");
+    str_addz(&line, o->key);
+    int rc = str_status(&line, e);
+    if (!rc)
+        rc = add_header(h, str_z(&line), e);
+    key_wipe(&line);
+    return rc;
+}
+
+/* The user's headers. Their values may be secret and are in no message. */
+static int add_headers(struct http *h, const char *lines, struct err *e) {
+    struct str line;
+    size_t number = 1;
+    int rc = 0;
+    str_init(&line, &h->ctx->alloc);
+    for (const char *p = lines; p && *p && !rc; number++) {
+        struct text t = {p, strcspn(p, "\n")};
+        p += t.n + (p[t.n] == '\n');
+        while (t.n > 0 && memchr(" \t\r", t.p[t.n - 1], 3))
+            t.n--;
+        if (t.n == 0)
+            continue;
+        const char *colon = memchr(t.p, ':', t.n);
+        bool good = colon && is_name((struct text){t.p, (size_t)(colon - t.p)});
+        for (size_t i = 0; i < t.n; i++)
+            good = good && ((unsigned char)t.p[i] >= ' ' || t.p[i] == '\t') && t.p[i] != 127;
+        if (!good) {
+            rc = err_set(e, ERR_INVALID, "headers, line %zu: \"Name: value\" expected", number);
+            break;
+        }
+        str_clear(&line);
+        str_add(&line, t.p, t.n);
+        if (!(rc = str_status(&line, e)))
+            rc = add_header(h, str_z(&line), e);
+    }
+    key_wipe(&line);
+    return rc;
+}
+
 static int build(struct http *h, const struct http_options *o, struct err *e) {
-    struct str auth;
     int rc;
-    struct text base = text_of(o->url);
+    struct text base = o->url;
     while (base.n > 0 && base.p[base.n - 1] == '/')
         base.n--;
-    str_add(&h->url, base.p, base.n);
-    if (!ends_with(base, o->path))
-        str_addz(&h->url, o->path);
-    if ((rc = str_status(&h->url, e)) || (rc = add_header(h, "Content-Type: application/json", e)) ||
-        (rc = add_header(h, "Accept: application/json", e)) || (rc = add_header(h, "Expect:", e)) ||
-        (rc = add_header(h, "User-Agent: reasondistill/" RSD_VERSION_STRING, e)))
+    str_add(&h->root, base.p, base.n);
+    str_addz(&h->ca_file, o->ca_file ? o->ca_file : "");
+    if ((rc = str_status(&h->root, e)) || (rc = str_status(&h->ca_file, e)) || (rc = check_url(h, o, e)) ||
+        (rc = add_header(h, "Content-Type: application/json", e)) || (rc = add_header(h, "Accept: application/json", e)) ||
+        (rc = add_header(h, "Expect:", e)) || (rc = add_header(h, "User-Agent: reasondistill/" RSD_VERSION_STRING, e)) ||
+        (rc = add_key(h, o, e)) || (rc = add_headers(h, o->headers, e)))
         return rc;
-    if (o->key) {
-        str_init(&auth, &h->ctx->alloc);
-        str_addz(&auth, "Authorization: Bearer ");
-        str_addz(&auth, o->key);
-        if (!(rc = str_status(&auth, e)))
-            rc = add_header(h, str_z(&auth), e);
-        key_wipe(&auth);
-        if (rc)
-            return rc;
-    }
     h->multi = curl_multi_init();
     return h->multi ? 0 : err_set(e, ERR_NOMEM, "out of memory: a libcurl multi handle");
 }
 
 int http_open(struct transport **out, rsd_ctx *ctx, const struct http_options *o, struct err *e) {
+    static const struct transport_ops ops = {.start = http_start, .poll = http_poll, .close = http_close};
     int rc;
     *out = NULL;
     pthread_once(&once, init_curl);
     if (global_state)
         return err_set(e, ERR_IO, "libcurl: %s", curl_easy_strerror(global_state));
-    if ((rc = check_url(o, e)))
-        return rc;
     struct http *h = mem_zero(&ctx->alloc, 1, sizeof *h, e);
     if (!h)
         return ERR_NOMEM;
-    static const struct transport_ops ops = {
-        .max_samples = MAX_SAMPLES_PER_REQUEST, .start = http_start, .poll = http_poll, .close = http_close};
-    h->base.ops = &ops;
+    h->base = (struct transport){.ops = &ops, .max_samples = MAX_SAMPLES_PER_REQUEST};
     h->ctx = ctx;
     h->timeout_ms = (long)(o->timeout * 1000);
     h->connect_ms = (long)(o->connect_timeout * 1000);
+    h->first_byte = o->first_byte_timeout;
+    h->max_body = o->max_body;
+    h->insecure = o->insecure;
+    h->http2 = o->http2;
     str_init(&h->url, &ctx->alloc);
+    str_init(&h->root, &ctx->alloc);
+    str_init(&h->ca_file, &ctx->alloc);
     if ((rc = build(h, o, e))) {
         http_close(&h->base);
         return rc;

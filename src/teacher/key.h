@@ -4,8 +4,9 @@
 
 #include "core/str.h"
 
-/* From the first line of `file`, else from the environment variable `env`; *out stays empty if neither is given or the variable is not set. ERR_INVALID: a key with
- * blanks or control characters, an empty file. Errors name the file or the variable, never the key. */
+/* From the first line of `file`, else from the environment variable `env`; *out stays empty if neither is given or the
+ * variable is not set. ERR_INVALID: a key with blanks or control characters, an empty file. Errors name the file or the
+ * variable, never the key. */
 int key_read(struct str *out, const char *file, const char *env, struct err *e);
 void key_wipe(struct str *key); /* overwrites and frees */
 /* Overwrites the key where it stands in an error's text (a server may echo it). */

@@ -1,5 +1,6 @@
-/* The retry policy: transport faults, 408, 409, 429 and 5xx are tried again after min(0.5 * 2^tries, 8) seconds less up to a quarter of jitter, or after what the server
- * asks for, up to two minutes; a longer wait is a no. Quota that is used up does not come back by asking. */
+/* The retry policy: transport faults, 408, 409, 429 and 5xx are tried again after min(0.5 * 2^tries, 8) seconds less up to a
+ * quarter of jitter, or after what the server asks for, up to two minutes; a longer wait is a no. Quota that is used up does
+ * not come back by asking. */
 #include "teacher/policy.h"
 
 #include <math.h>
@@ -24,6 +25,10 @@ static bool worth_a_retry(const struct policy_facts *f) {
     if (f->should_retry >= 0)
         return f->should_retry == 1;
     return f->status == 0 || f->status == 408 || f->status == 409 || f->status == 429 || f->status >= 500;
+}
+
+bool policy_ends_all(const struct policy_facts *f) {
+    return f->status == 401 || f->status == 403 || quota_is_gone(f->code) || quota_is_gone(f->type);
 }
 
 struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double uniform) {

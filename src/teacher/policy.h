@@ -23,8 +23,12 @@ struct policy_verdict {
 /* tries: requests made so far, at least 1; retries: allowed after the first; uniform: in [0, 1), for the jitter. */
 struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double uniform);
 
-/* Seconds that the headers ask to wait, negative if they say nothing that can be understood. `ms`: retry-after-ms; `after`: retry-after as seconds, a decimal fraction, or
- * an HTTP-date, seen from `now` (seconds since 1970). Empty where a header is missing. */
+/* A refusal that holds for every request with this key: 401, 403, a quota that is used up. */
+bool policy_ends_all(const struct policy_facts *f);
+
+/* Seconds that the headers ask to wait, negative if they say nothing that can be understood. `ms`: retry-after-ms; `after`:
+ * retry-after as seconds, a decimal fraction, or an HTTP-date, seen from `now` (seconds since 1970). Empty where a header is
+ * missing. */
 double policy_retry_after(struct text ms, struct text after, double now);
 
 /* Seconds since 1970 of an HTTP-date in its preferred form, "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7). */

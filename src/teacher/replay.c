@@ -1,7 +1,9 @@
-/* The replay transport: a recorded file answers. An answer is a pure function of the request, so a run that is resumed gets what an unbroken run gets.
+/* The replay transport: a recorded file answers. An answer is a pure function of the request, so a run that is resumed gets
+ * what an unbroken run gets.
  *
- * A reply is looked up in three ways, and the first that knows the request at all decides: by (request hash, sample); by (id, sample), where the recorded question is the
- * same; by place among the file's replies to the same question. Sample numbers are the row's own in a store and the place in the file for bare bodies. */
+ * A reply is looked up in three ways, and the first that knows the request at all decides: by (request hash, sample); by (id,
+ * sample), where the recorded question is the same; by place among the file's replies to the same question. Sample numbers are
+ * the row's own in a store and the place in the file for bare bodies. */
 #include "teacher/transport.h"
 
 #include "base/ctx.h"
@@ -157,7 +159,7 @@ static int replay_poll(struct transport *t, double seconds, struct outcome *out,
     const struct entry *found = look_up(p, r);
     if (str_status(&p->key, e))
         return ERR_NOMEM;
-    *out = (struct outcome){.tag = r->tag, .kind = OUTCOME_MISSING, .retry_after = -1, .should_retry = -1};
+    *out = (struct outcome){.tag = r->tag, .kind = OUTCOME_MISSING, .retry_after = -1, .should_retry = -1, .pace = pace_nothing};
     if (found) {
         out->kind = OUTCOME_BODY;
         out->status = 200;
@@ -181,15 +183,14 @@ static void replay_close(struct transport *t) {
     mem_free(a, p);
 }
 
-static const struct transport_ops replay_ops = {
-    .max_samples = 1, .start = replay_start, .poll = replay_poll, .close = replay_close};
+static const struct transport_ops replay_ops = {.start = replay_start, .poll = replay_poll, .close = replay_close};
 
 int replay_open(struct transport **out, rsd_ctx *ctx, const char *path, struct err *e) {
     *out = NULL;
     struct replay *p = mem_zero(&ctx->alloc, 1, sizeof *p, e);
     if (!p)
         return ERR_NOMEM;
-    p->base.ops = &replay_ops;
+    p->base = (struct transport){.ops = &replay_ops, .max_samples = 1, .instant = true};
     p->ctx = ctx;
     map_init(&p->index, &ctx->alloc);
     str_init(&p->key, &ctx->alloc);

@@ -1,5 +1,5 @@
-/* A reply as a value: text, tokens as bytes, log-probabilities. All bytes of tokens and alternatives lie in one buffer and are named by offset, so that a reply of
- * a hundred tokens with five alternatives each costs four allocations. */
+/* A reply as a value: text, tokens as bytes, log-probabilities. All bytes of tokens and alternatives lie in one buffer and are
+ * named by offset, so that a reply of a hundred tokens with five alternatives each costs four allocations. */
 #include "teacher/reply.h"
 
 #include "base/ctx.h"
@@ -73,16 +73,23 @@ int reply_logprob(const struct json *v, double *out, struct err *e) {
 }
 
 int reply_need_logprobs(const rsd_reply *r, bool tops, struct err *e) {
+    if (r->post_sampling)
+        return err_set(
+            e, RSD_ENOLOGPROBS,
+            "the server sends probabilities after sampling (\"prob\", \"top_probs\"): switch its post_sampling_probs off");
     if (!r->logprobs_given || (r->n_tokens == 0 && r->text.n > 0))
         return err_set(e, RSD_ENOLOGPROBS,
                        "the reply has no token log-probabilities: ask for logprobs, or use an endpoint that gives them");
     size_t known = 0, alternatives = 0;
     for (size_t i = 0; i < r->n_tokens; i++) {
-        known += isnan(r->tokens[i].logprob) ? 0 : 1;
+        known += r->tokens[i].logprob > LOGPROB_SENTINEL;
         alternatives += r->tokens[i].tops;
     }
+    for (size_t i = 0; i < r->n_tops; i++)
+        known += r->tops[i].logprob > LOGPROB_SENTINEL;
     if (r->n_tokens > 0 && known == 0)
-        return err_set(e, RSD_ENOLOGPROBS, "the reply has tokens, but every log-probability is null");
+        return err_set(e, RSD_ENOLOGPROBS,
+                       "the reply has tokens, but every log-probability is null or a stand-in for minus infinity");
     if (tops && r->n_tokens > 0 && alternatives == 0)
         return err_set(e, RSD_ENOLOGPROBS, "the reply has log-probabilities of its own tokens only, none of alternatives");
     return 0;

@@ -5,7 +5,8 @@
 #include "core/json.h"
 #include "reasondistill/reply.h"
 
-/* Servers without minus infinity send -9999 (OpenAI, vLLM) or -3.4e38 (llama.cpp). Such values are kept in the store as they came and are never probabilities: accessors say NaN. */
+/* Servers without minus infinity send -9999 (OpenAI, vLLM) or -3.4e38 (llama.cpp). Such values are kept in the store as they
+ * came and are never probabilities: accessors say NaN. */
 #define LOGPROB_SENTINEL (-9999.0)
 
 struct reply_top {
@@ -29,6 +30,7 @@ struct rsd_reply {
     int correct;
     int64_t prompt_tokens, completion_tokens; /* of the whole request, on its first choice; -1: not told */
     bool logprobs_given;                      /* the reply spoke about log-probabilities at all */
+    bool post_sampling;                       /* the server sent what its samplers left, not the model's probabilities */
     struct str bytes;                         /* of all tokens and alternatives */
     struct reply_token *tokens;
     size_t n_tokens, cap_tokens;
@@ -42,13 +44,19 @@ int reply_set(struct str *field, struct text t, struct err *e);
 
 int reply_add_token(rsd_reply *r, struct text bytes, double logprob, int64_t offset, struct err *e);
 int reply_add_top(rsd_reply *r, struct text bytes, double logprob, struct err *e); /* to the token added last */
-/* null or absent gives NaN; a tiny positive value (a softmax rounded in single precision) 0; a larger one or another type is ERR_FORMAT. */
+/* null or absent gives NaN; a tiny positive value (a softmax rounded in single precision) 0; a larger one or another type is
+ * ERR_FORMAT. */
 int reply_logprob(const struct json *v, double *out, struct err *e);
 
-/* Makes tokens and text agree: echoed tokens before the completion and end marks behind it are dropped, and where tokens cut characters the text becomes the exact
- * join of their bytes. prompt_points: length of the prompt in code points, or one of the constants. ERR_FORMAT: they cannot be made to agree. (settle.c) */
+/* Makes tokens and text agree: echoed tokens before the completion and end marks behind it are dropped, and where tokens cut
+ * characters the text becomes the exact join of their bytes. prompt_points: length of the prompt in code points, or one of the
+ * constants. ERR_FORMAT: they cannot be made to agree. (settle.c) */
 enum { PROMPT_UNKNOWN = -1, PROMPT_NONE = -2 /* nothing may be dropped: the line of a store */ };
 int reply_settle(rsd_reply *r, int64_t prompt_points, struct err *e);
+
+/* For tokens that show U+FFFD where the text has the characters: tokens that share characters become one. *mended false:
+ * something else is wrong; the tokens are of no use then. (mend.c) */
+int reply_mend(rsd_reply *r, bool *mended, struct err *e);
 
 /* RSD_ENOLOGPROBS unless the tokens have log-probabilities and, where `tops` is set, alternatives. */
 int reply_need_logprobs(const rsd_reply *r, bool tops, struct err *e);

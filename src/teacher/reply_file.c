@@ -1,4 +1,5 @@
-/* Replies of a file: lines are parsed one at a time, so memory does not grow with the file (but for one counter per id of bare bodies). */
+/* Replies of a file: lines are parsed one at a time, so memory does not grow with the file (but for one counter per id of bare
+ * bodies). */
 #include "teacher/reply_file.h"
 
 #include "base/ctx.h"

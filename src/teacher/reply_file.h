@@ -4,7 +4,8 @@
  *     while ((rc = reply_file_next(&f, &reply, &e)) == 1) { ...; rsd_reply_close(reply); }
  *     reply_file_close(&f);
  *
- * Errors name file and line. After an error in a line (ERR_FORMAT, RSD_EREFUSED) the next call goes on with the next line; clear the err before. */
+ * Errors name file and line. After an error in a line (ERR_FORMAT, RSD_EREFUSED) the next call goes on with the next line;
+ * clear the err before. */
 #ifndef TEACHER_REPLY_FILE_H
 #define TEACHER_REPLY_FILE_H
 
@@ -26,7 +27,8 @@ struct reply_file {
 
 /* path "-" is standard input. */
 int reply_file_open(struct reply_file *f, rsd_ctx *ctx, const char *path, struct err *e);
-/* 1: *out is the caller's; 0: end; negative: error. Blank lines are passed over. Bare replies are numbered per id in file order. */
+/* 1: *out is the caller's; 0: end; negative: error. Blank lines are passed over. Bare replies are numbered per id in file
+ * order. */
 int reply_file_next(struct reply_file *f, rsd_reply **out, struct err *e);
 size_t reply_file_line(const struct reply_file *f); /* of the reply handed out last, from 1 */
 void reply_file_close(struct reply_file *f);

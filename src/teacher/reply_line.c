@@ -1,4 +1,5 @@
-/* A reply as one line of a teacher store (DESIGN section 4), written and read. Numbers are printed so that they read back to the same bits. */
+/* A reply as one line of a teacher store (DESIGN section 4), written and read. Numbers are printed so that they read back to
+ * the same bits. */
 #include "base/ctx.h"
 #include "teacher/bytes.h"
 #include "teacher/reply.h"

@@ -1,4 +1,5 @@
-/* Request bodies. Keys stand in a fixed order and numbers in their shortest form, so equal settings give equal bytes, and the hash over them names what was asked. */
+/* Request bodies. Keys stand in a fixed order and numbers in their shortest form, so equal settings give equal bytes, and the
+ * hash over them names what was asked. */
 #include "teacher/request.h"
 
 #include "core/hash.h"
@@ -9,10 +10,45 @@
 
 static const char default_template[] = "Question: {question}\nLet's think step by step\n";
 
+static int check_stop(const struct json *stop, struct err *e) {
+    if (!stop || json_type(stop) == JSON_TEXT)
+        return 0;
+    size_t n = 0;
+    for (const struct json *v = json_type(stop) == JSON_ARRAY ? json_first(stop) : NULL; v; v = json_next(v), n++)
+        if (json_type(v) != JSON_TEXT)
+            return err_set(e, ERR_INVALID, "stop: strings expected, number %zu is %s", n, json_type_name(json_type(v)));
+    return n > 0 ? 0 : err_set(e, ERR_INVALID, "stop: a JSON string or a list of strings expected");
+}
+
 int request_check(const struct ask *ask, struct err *e) {
+    static const char *const ours[] = {"n", "stream", "prompt", "messages", "seed"};
     if (ask->template_ && !strstr(ask->template_, "{question}"))
         return err_set(e, ERR_INVALID, "question_template: it must hold {question}");
-    return 0;
+    if (ask->extra && json_type(ask->extra) != JSON_OBJECT)
+        return err_set(e, ERR_INVALID, "extra: a JSON object expected, not %s", json_type_name(json_type(ask->extra)));
+    for (size_t i = 0; ask->extra && i < sizeof ours / sizeof *ours; i++)
+        if (json_get(ask->extra, ours[i]))
+            return err_set(e, ERR_INVALID, "extra: \"%s\" is set by the client itself", ours[i]);
+    return check_stop(ask->stop, e);
+}
+
+bool request_key(struct json_out *o, const struct ask *ask, const char *key) {
+    if (ask->extra && json_get(ask->extra, key))
+        return false;
+    json_put_key(o, key);
+    return true;
+}
+
+/* A key as it came: json_put_key wants one that ends with a NUL and holds none, which parsed keys do unless somebody means
+ * harm. */
+static void put_extra(struct json_out *o, const struct ask *ask) {
+    for (const struct json *v = ask->extra ? json_first(ask->extra) : NULL; v; v = json_next(v)) {
+        struct text key = json_key(v);
+        if (json_type(v) == JSON_NULL || memchr(key.p, 0, key.n))
+            continue;
+        json_put_key(o, key.p);
+        json_put_value(o, v);
+    }
 }
 
 int request_prompt(const struct ask *ask, struct text question, struct str *out, struct err *e) {
@@ -29,15 +65,18 @@ static int put_body(const struct ask *ask, const struct dialect *d, struct text 
     struct json_out o;
     json_begin(&o, out, 0);
     json_object(&o);
-    if (ask->model) {
-        json_put_key(&o, "model");
+    if (ask->model && request_key(&o, ask, "model"))
         json_put_z(&o, ask->model);
-    }
     d->put_request(&o, ask, prompt);
-    json_put_key(&o, "temperature");
-    json_put_double(&o, ask->temperature);
-    json_put_key(&o, "max_tokens");
-    json_put_int(&o, ask->max_tokens);
+    if (request_key(&o, ask, "temperature"))
+        json_put_double(&o, ask->temperature);
+    if (ask->top_p < 1 && request_key(&o, ask, "top_p"))
+        json_put_double(&o, ask->top_p);
+    if (request_key(&o, ask, "max_tokens"))
+        json_put_int(&o, ask->max_tokens);
+    if (ask->stop && request_key(&o, ask, "stop"))
+        json_put_value(&o, ask->stop);
+    put_extra(&o, ask);
     if (ask->seed) {
         json_put_key(&o, "seed");
         json_put_int(&o, (int64_t)(seed & INT64_MAX));

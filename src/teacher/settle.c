@@ -1,6 +1,7 @@
-/* Which tokens are the completion? An endpoint may repeat the end of the prompt as its first tokens (text_offset tells, where the prompt is known), and may list
- * an end mark that the text does not have. The text decides: it must be the join of the tokens that stay. Where a token ends inside a character, servers print U+FFFD in
- * the text; then the bytes of the tokens are the truth, and the text is taken from them. Linear in the length of the reply. */
+/* Which tokens are the completion? An endpoint may repeat the end of the prompt as its first tokens (text_offset tells, where
+ * the prompt is known), and may list an end mark that the text does not have. The text decides: it must be the join of the
+ * tokens that stay. Where a token ends inside a character, servers print U+FFFD in the text; then the bytes of the tokens are
+ * the truth, and the text is taken from them. Linear in the length of the reply. */
 #include "base/ctx.h"
 #include "teacher/bytes.h"
 #include "teacher/reply.h"
@@ -19,7 +20,8 @@ static struct text token_bytes(const rsd_reply *r, size_t i) {
     return (struct text){str_z(&r->bytes) + r->tokens[i].at, r->tokens[i].n};
 }
 
-/* Index of the first token that starts at byte `at` of the join, or n_tokens + 1 if none does; the end counts as token n_tokens. */
+/* Index of the first token that starts at byte `at` of the join, or n_tokens + 1 if none does; the end counts as token
+ * n_tokens. */
 static size_t token_at(const rsd_reply *r, size_t at) {
     size_t sum = 0, i = 0;
     while (i < r->n_tokens && sum < at)
@@ -35,7 +37,8 @@ static size_t echo_by_offset(const rsd_reply *r, int64_t prompt_points) {
     return d;
 }
 
-/* The text is the end of the join: all tokens before it are echo. Empty tokens at the seam belong to the side that their offset says. */
+/* The text is the end of the join: all tokens before it are echo. Empty tokens at the seam belong to the side that their
+ * offset says. */
 static bool exact_suffix(struct settle *s) {
     const rsd_reply *r = s->r;
     size_t text = r->text.n;
@@ -56,8 +59,8 @@ static bool exact_suffix(struct settle *s) {
     return true;
 }
 
-/* Compares join[at..] with the text, where a run of bytes that are no UTF-8 may stand as one or more U+FFFD, at most one a byte. True if the text is used up; *used:
- * bytes of the join that it took. */
+/* Compares join[at..] with the text, where a run of bytes that are no UTF-8 may stand as one or more U+FFFD, at most one a
+ * byte. True if the text is used up; *used: bytes of the join that it took. */
 static bool lossy_equal(const struct settle *s, size_t at, size_t *used) {
     const char *p = s->join.p + at, *t = str_z(&s->r->text);
     size_t n = s->join.n - at, m = s->r->text.n, i = 0, j = 0;
@@ -114,6 +117,9 @@ static int disagree(const struct settle *s, struct err *e) {
     size_t i = 0, n = s->join.n < r->text.n ? s->join.n : r->text.n;
     while (i < n && s->join.p[i] == r->text.p[i])
         i++;
+    if (s->join.n > 9 && memcmp(s->join.p, "token_id:", 9) == 0)
+        return err_set(e, ERR_FORMAT,
+                       "the tokens are numbers (\"token_id:..\"): switch the server's return_tokens_as_token_ids off");
     return err_set(e, ERR_FORMAT, "the tokens do not join to the text: %zu and %zu bytes, they part at byte %zu", s->join.n,
                    r->text.n, i);
 }
@@ -152,7 +158,11 @@ int reply_settle(rsd_reply *r, int64_t prompt_points, struct err *e) {
         for (size_t d = 0; !found && d <= r->n_tokens && d <= MAX_ECHO; d++)
             found = covers(&s, d);
     }
-    rc = found ? keep(&s, e) : disagree(&s, e);
+    bool mended = false;
+    if (!found && prompt_points != PROMPT_NONE)
+        rc = reply_mend(r, &mended, e);
+    if (!rc && !mended)
+        rc = found ? keep(&s, e) : disagree(&s, e);
 done:
     str_free(&s.join);
     return rc;

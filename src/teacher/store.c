@@ -1,5 +1,6 @@
-/* The teacher store. The file is the truth; the index is rebuilt from it on opening. Appending is left to the floor's log: a row is one write, and one that
- * was torn by a crash is cut off before anything is read, so what the index holds is exactly what is whole in the file. */
+/* The teacher store. The file is the truth; the index is rebuilt from it on opening. Appending is left to the floor's log: a
+ * row is one write, and one that was torn by a crash is cut off before anything is read, so what the index holds is exactly
+ * what is whole in the file. */
 #include "teacher/store.h"
 
 #include "base/ctx.h"

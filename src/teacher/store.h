@@ -23,8 +23,8 @@ struct stored_question {
     char request[65];           /* of the first row; "" where it has none */
 };
 
-/* Locks the file (ERR_BUSY), cuts off a torn last line and reads what is there. ERR_FORMAT with the line: a row that cannot be read, a second row for one (id, sample),
- * an id with two questions, a file that is no store. */
+/* Locks the file (ERR_BUSY), cuts off a torn last line and reads what is there. ERR_FORMAT with the line: a row that cannot be
+ * read, a second row for one (id, sample), an id with two questions, a file that is no store. */
 int store_open(struct store *s, rsd_ctx *ctx, const char *path, struct err *e);
 /* 1, 0, or ERR_NOMEM. */
 int store_has(struct store *s, struct text id, int64_t sample, bool *correct, struct err *e);

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_teacher_options, retries);
+OPTIONS_NO_TAIL(rsd_teacher_options, http2);
 
 static const rsd_teacher_options defaults = {
     .size = sizeof(rsd_teacher_options),
@@ -23,6 +23,11 @@ static const rsd_teacher_options defaults = {
     .top_logprobs = 5,
     .concurrency = 16,
     .retries = 5,
+    .top_p = 1,
+    .max_body = 64 << 20,
+    .per_request = 64,
+    .need_logprobs = 1,
+    .http2 = 1,
 };
 
 enum { MAX_SLOTS = 4096, MAX_SAMPLES = 1 << 20 };
@@ -52,10 +57,22 @@ static int check(const rsd_teacher_options *o, struct err *e) {
         return err_set(e, ERR_INVALID, "max_tokens at least 1, concurrency 1 to %d, retries at least 0 expected", (int)MAX_SLOTS);
     if (o->top_logprobs < 0 || o->top_logprobs > 1000)
         return err_set(e, ERR_INVALID, "top_logprobs: 0 to 1000 expected, %d given", (int)o->top_logprobs);
-    if (o->api == RSD_API_CHAT)
-        return err_set(e, ERR_UNSUPPORTED, "api: the chat interface is not supported yet, use completions");
-    if (o->api != RSD_API_AUTO && o->api != RSD_API_COMPLETIONS)
+    if (o->api != RSD_API_AUTO && o->api != RSD_API_COMPLETIONS && o->api != RSD_API_CHAT)
         return err_set(e, ERR_INVALID, "api: %d is none of RSD_API_*", (int)o->api);
+    if (!within(o->top_p, 1e-9, 1))
+        return err_set(e, ERR_INVALID, "top_p: above 0, at most 1 expected");
+    if (!within(o->first_byte_timeout, 0, 1e6))
+        return err_set(e, ERR_INVALID, "first_byte_timeout: 0 to 1000000 seconds expected");
+    if (!within(o->requests_per_minute, 0, 1e9) || !within(o->tokens_per_minute, 0, 1e12))
+        return err_set(e, ERR_INVALID, "requests_per_minute, tokens_per_minute: 0 or more expected");
+    if (!within(o->price_prompt, 0, 1e9) || !within(o->price_completion, 0, 1e9) || !within(o->budget, 0, 1e12))
+        return err_set(e, ERR_INVALID, "price_prompt, price_completion, budget: 0 or more expected");
+    if (o->budget > 0 && o->price_prompt == 0 && o->price_completion == 0)
+        return err_set(e, ERR_INVALID, "budget: money is counted by price_prompt and price_completion, which are missing");
+    if (o->max_body < 1024 || o->max_body > SIZE_MAX / 4 || o->per_request < 1)
+        return err_set(e, ERR_INVALID, "max_body at least 1024 bytes, per_request at least 1 expected");
+    if (o->system_len > 0 && !o->system)
+        return err_set(e, ERR_INVALID, "system: NULL with system_len %zu", o->system_len);
     return 0;
 }
 
@@ -64,51 +81,127 @@ static int keep_string(struct str *to, const char *from, size_t n, struct err *e
     return str_status(to, e);
 }
 
+static int keep_json(struct json **to, const char *from, const char *what, struct err *e) {
+    if (!from || !json_parse(from, strlen(from), to, e))
+        return 0;
+    int rc = err_within(e, "%s", what);
+    if (e && rc == ERR_FORMAT)
+        rc = e->code = ERR_INVALID;
+    return rc;
+}
+
 static int copy_options(rsd_teacher *t, struct err *e) {
     const rsd_teacher_options *o = &t->o;
     int rc;
     if ((rc = keep_string(&t->url, o->url, strlen(o->url), e)) ||
         (o->model && (rc = keep_string(&t->model, o->model, strlen(o->model), e))) ||
         (o->prompt_len > 0 && (rc = keep_string(&t->prefix, o->prompt, o->prompt_len, e))) ||
-        (o->question_template && (rc = keep_string(&t->template_, o->question_template, strlen(o->question_template), e))))
+        (o->system_len > 0 && (rc = keep_string(&t->system, o->system, o->system_len, e))) ||
+        (o->question_template && (rc = keep_string(&t->template_, o->question_template, strlen(o->question_template), e))) ||
+        (rc = keep_json(&t->stop, o->stop, "stop", e)) || (rc = keep_json(&t->extra, o->extra, "extra", e)))
         return rc;
     t->ask = (struct ask){
         .model = o->model ? str_z(&t->model) : NULL,
         .prefix = {str_z(&t->prefix), t->prefix.n},
+        .system = {str_z(&t->system), t->system.n},
         .template_ = o->question_template ? str_z(&t->template_) : NULL,
+        .stop = t->stop,
+        .extra = t->extra,
         .temperature = o->temperature,
+        .top_p = o->top_p,
         .max_tokens = o->max_tokens,
         .top_logprobs = o->top_logprobs,
         .seed = o->seed,
     };
-    t->dialect = &dialect_completions;
     return request_check(&t->ask, e);
 }
 
-static int open_transport(rsd_teacher *t, struct err *e) {
-    static const char replay[] = "replay:";
-    const char *url = str_z(&t->url);
+static bool starts(const char *url, const char *with) {
+    return strncmp(url, with, strlen(with)) == 0;
+}
+
+/* Where an endpoint listens: the URL without a dialect's path behind it, which decides the dialect where the options leave it
+ * open. */
+static struct text split_url(rsd_teacher *t, const char *url) {
+    struct text base = text_of(url);
+    while (base.n > 0 && base.p[base.n - 1] == '/')
+        base.n--;
+    const struct dialect *const all[] = {&dialect_chat, &dialect_completions}; /* the longer path first */
+    for (size_t i = 0; i < 2; i++) {
+        size_t n = strlen(all[i]->path);
+        if (base.n <= n || memcmp(base.p + base.n - n, all[i]->path, n) != 0)
+            continue;
+        base.n -= n;
+        if (t->o.api == RSD_API_AUTO)
+            t->dialect = all[i];
+        break;
+    }
+    return base;
+}
+
+static int open_http(rsd_teacher *t, const char *url, struct err *e) {
     int rc;
-    if (strncmp(url, replay, sizeof replay - 1) == 0)
-        return replay_open(&t->transport, t->ctx, url + sizeof replay - 1, e);
-    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-        return err_set(e, ERR_INVALID, "url %.200s: \"http://..\", \"https://..\" or \"replay:FILE\" expected", url);
+    if (!starts(url, "http://") && !starts(url, "https://"))
+        return err_set(e, ERR_INVALID,
+                       "url %.200s: \"http://..\", \"https://..\", \"record:FILE,http..\" or \"replay:FILE\" expected", url);
     if ((rc = key_read(&t->key, t->o.api_key_file, t->o.api_key_env, e)))
         return rc;
-    struct http_options h = {.url = url,
-                             .path = t->dialect->path,
+    struct http_options h = {.url = split_url(t, url),
                              .key = t->key.n > 0 ? str_z(&t->key) : NULL,
+                             .key_header = t->o.key_header,
+                             .headers = t->o.headers,
+                             .ca_file = t->o.ca_file,
                              .timeout = t->o.timeout,
-                             .connect_timeout = t->o.connect_timeout};
-    return http_open(&t->transport, t->ctx, &h, e);
+                             .connect_timeout = t->o.connect_timeout,
+                             .first_byte_timeout = t->o.first_byte_timeout,
+                             .max_body = (size_t)t->o.max_body,
+                             .insecure = t->o.insecure != 0,
+                             .http2 = t->o.http2 != 0};
+    if ((rc = http_open(&t->transport, t->ctx, &h, e)))
+        return rc;
+    if (!t->dialect) {
+        t->dialect = &dialect_completions;
+        t->probe = PROBE_COMPLETIONS;
+    }
+    return 0;
+}
+
+static int open_transport(rsd_teacher *t, struct err *e) {
+    static const char replay[] = "replay:", record[] = "record:";
+    const char *url = str_z(&t->url);
+    int rc;
+    t->dialect = t->o.api == RSD_API_CHAT ? &dialect_chat : t->o.api == RSD_API_COMPLETIONS ? &dialect_completions : NULL;
+    if (starts(url, replay)) {
+        if ((rc = replay_open(&t->transport, t->ctx, url + sizeof replay - 1, e)))
+            return rc;
+        if (!t->dialect)
+            t->dialect =
+                t->transport->api && strcmp(t->transport->api, dialect_chat.name) == 0 ? &dialect_chat : &dialect_completions;
+        return 0;
+    }
+    if (!starts(url, record))
+        return open_http(t, url, e);
+    const char *file = url + sizeof record - 1, *comma = strstr(file, ",http");
+    if (!comma || comma == file)
+        return err_set(e, ERR_INVALID, "url %.200s: \"record:FILE,http(s)://host/v1\" expected", url);
+    if ((rc = open_http(t, comma + 1, e)))
+        return rc;
+    char *path = mem_strndup(&t->ctx->alloc, file, (size_t)(comma - file), e);
+    rc = path ? cassette_open(&t->cassette, t->ctx, path, e) : ERR_NOMEM;
+    mem_free(&t->ctx->alloc, path);
+    return rc;
 }
 
 static int build(rsd_teacher *t, struct err *e) {
     int rc;
     if ((rc = check(&t->o, e)) || (rc = copy_options(t, e)) || (rc = open_transport(t, e)))
         return rc;
-    t->max_samples = t->transport->ops->max_samples;
+    t->max_samples = t->transport->max_samples;
+    if ((size_t)t->o.per_request < t->max_samples)
+        t->max_samples = (size_t)t->o.per_request;
     t->n_slots = (size_t)t->o.concurrency;
+    pace_init(&t->pace, t->transport->instant ? 0 : t->o.requests_per_minute, t->transport->instant ? 0 : t->o.tokens_per_minute,
+              (double)t->n_slots, clock_seconds());
     if (!(t->slots = mem_zero(&t->ctx->alloc, t->n_slots, sizeof *t->slots, e)))
         return ERR_NOMEM;
     for (size_t i = 0; i < t->n_slots; i++)
@@ -120,6 +213,7 @@ static int build(rsd_teacher *t, struct err *e) {
     }
     /* What the caller lent is not looked at again. */
     t->o.url = t->o.model = t->o.prompt = t->o.question_template = t->o.store = t->o.api_key_env = t->o.api_key_file = NULL;
+    t->o.system = t->o.stop = t->o.extra = t->o.headers = t->o.key_header = t->o.ca_file = NULL;
     return 0;
 }
 
@@ -134,7 +228,7 @@ int rsd_teacher_open(rsd_ctx *ctx, const rsd_teacher_options *options, rsd_teach
     if (!t)
         return ctx_return(ctx, RSD_ENOMEM, &e);
     t->ctx = ctx;
-    struct str *strings[] = {&t->url, &t->model, &t->prefix, &t->template_, &t->key};
+    struct str *strings[] = {&t->url, &t->model, &t->prefix, &t->template_, &t->system, &t->key};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         str_init(strings[i], &ctx->alloc);
     map_init(&t->ids, &ctx->alloc);
@@ -159,6 +253,11 @@ void rsd_teacher_close(rsd_teacher *t) {
         t->transport->ops->close(t->transport);
     if (store_close(&t->store, &e))
         log_write(&t->ctx->log, LOG_ERROR, "%s", e.text);
+    err_clear(&e);
+    if (cassette_close(&t->cassette, &e))
+        log_write(&t->ctx->log, LOG_ERROR, "%s", e.text);
+    json_free(t->stop);
+    json_free(t->extra);
     for (size_t i = 0; t->slots && i < t->n_slots; i++)
         str_free(&t->slots[i].body);
     for (size_t i = 0; i < t->n_questions; i++)
@@ -175,6 +274,7 @@ void rsd_teacher_close(rsd_teacher *t) {
     str_free(&t->model);
     str_free(&t->prefix);
     str_free(&t->template_);
+    str_free(&t->system);
     key_wipe(&t->key);
     mem_free(a, t);
 }
@@ -296,9 +396,12 @@ static bool hand_out(rsd_teacher *t, const rsd_reply **reply) {
     return true;
 }
 
-/* How long the transport may wait: until the caller's deadline or the first sleeper's time. */
+/* How long the transport may wait: until the caller's deadline, the first sleeper's time, or when the pace allows the next
+ * request. */
 static double patience(const rsd_teacher *t, double now, double deadline) {
     double until = deadline;
+    if (t->pace_until > now && t->pace_until < until)
+        until = t->pace_until;
     for (size_t i = 0; t->sleeping > 0 && i < t->n_slots; i++)
         if (t->slots[i].state == SLOT_SLEEPING && t->slots[i].wake < until)
             until = t->slots[i].wake;
@@ -320,7 +423,7 @@ static int poll(rsd_teacher *t, double wait, const rsd_reply **reply, struct err
             err_clear(&t->failure);
             return e->code;
         }
-        if (t->flying == 0 && t->sleeping == 0) /* teacher_fill leaves nothing queued then */
+        if (t->flying == 0 && t->sleeping == 0 && (t->stats.stopped || t->first_range == t->n_ranges))
             return t->keeps && (rc = append_sync(&t->store.log, e)) ? rc : RSD_END;
         rc = t->transport->ops->poll(t->transport, patience(t, now, deadline), &out, e);
         if (rc < 0 || (rc == 1 && (rc = teacher_take(t, &out, e)) < 0))
@@ -341,6 +444,13 @@ int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply) {
     t->current = NULL;
     int rc = poll(t, wait_ms / 1000.0, reply, &e);
     return ctx_return(t->ctx, rc, &e);
+}
+
+int rsd_teacher_stop(rsd_teacher *t) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    return ctx_return(t->ctx, teacher_stop(t, RSD_STOPPED_ASKED, &e), &e);
 }
 
 int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out) {

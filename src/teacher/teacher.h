@@ -1,15 +1,18 @@
-/* The inside of a teacher: questions become ranges of samples, ranges become requests in slots, and what comes back becomes rows.
+/* The inside of a teacher: questions become ranges of samples, ranges become requests in slots, and what comes back becomes
+ * rows.
  *
- * A range is a run of samples of one question that nobody has asked for. A free slot takes up to as many samples of the first range as one request may hold. A slot keeps
- * its samples until they are stored or finally failed, also while it waits to try again: so a sample is never in two places, and an outage slows the flow down instead of
- * burning through the queue. */
+ * A range is a run of samples of one question that nobody has asked for. A free slot takes up to as many samples of the first
+ * range as one request may hold. A slot keeps its samples until they are stored or finally failed, also while it waits to try
+ * again: so a sample is never in two places, and an outage slows the flow down instead of burning through the queue. */
 #ifndef TEACHER_TEACHER_H
 #define TEACHER_TEACHER_H
 
 #include "core/map.h"
 #include "core/rng.h"
 #include "reasondistill/teacher.h"
+#include "teacher/cassette.h"
 #include "teacher/dialect.h"
+#include "teacher/pace.h"
 #include "teacher/request.h"
 #include "teacher/store.h"
 #include "teacher/transport.h"
@@ -38,16 +41,29 @@ struct slot {
     struct str body;
     char hash[65];
     int64_t prompt_points;
+    double tokens; /* that the request will take as far as can be told, and at most */
+    double most;
     struct request request;
 };
+
+/* Which dialect an endpoint speaks is asked with the first request: completions first, then chat. */
+enum probe { PROBE_KNOWN, PROBE_COMPLETIONS, PROBE_CHAT };
 
 struct rsd_teacher {
     rsd_ctx *ctx;
     rsd_teacher_options o; /* strings point into `strings` */
-    struct str url, model, prefix, template_, key;
+    struct str url, model, prefix, template_, system, key;
+    struct json *stop, *extra;
     struct ask ask;
     const struct dialect *dialect;
+    enum probe probe;
     struct transport *transport;
+    struct cassette cassette; /* open while recording */
+    struct pace pace;
+    double pace_until;  /* when a request may start, as the pace told last */
+    double most_flying; /* tokens that the requests in flight may take at most */
+    double answered;    /* requests whose usage is in the stats, and the samples they brought */
+    double sampled;
     struct store store;
     bool keeps; /* there is a store */
     bool warned;
@@ -58,7 +74,8 @@ struct rsd_teacher {
     size_t first_range, n_ranges, cap_ranges;
     struct slot *slots;
     size_t n_slots, flying, sleeping;
-    size_t max_samples; /* in one request: what the transport allows, less if the endpoint gives fewer */
+    size_t max_samples; /* in one request: what the transport and the options allow, less if the endpoint gives fewer */
+    bool many_work;     /* the endpoint has answered a request for several samples */
     rsd_reply **ready;  /* stored, not yet handed out: [first_ready, n_ready) */
     size_t first_ready, n_ready, cap_ready;
     rsd_reply *current; /* lent to the caller */
@@ -73,9 +90,12 @@ struct text question_answer(const struct question *q);
 
 int teacher_queue(rsd_teacher *t, struct range range, struct err *e);
 
-/* What came of a request: rows, a failure, another try, or nothing. Only failures of our own side (memory, store) are returned. (flow.c) */
+/* What came of a request: rows, a failure, another try, or nothing. Only failures of our own side (memory, store) are
+ * returned. (flow.c) */
 int teacher_take(rsd_teacher *t, const struct outcome *out, struct err *e);
-/* Puts ranges into free slots and wakes sleepers whose time has come. */
+/* Puts ranges into free slots and wakes sleepers whose time has come, as the pace and the budget allow. */
 int teacher_fill(rsd_teacher *t, double now, struct err *e);
+/* No further request: sleepers give their samples back to the queue. */
+int teacher_stop(rsd_teacher *t, uint64_t why, struct err *e);
 
 #endif

@@ -12,7 +12,7 @@ as the i-th ACTION says, all later ones as "ok". Every request is one JSON line 
     error           status 200 with an error object          type            a good reply called text/html
     429:V           Retry-After: V                           429ms:V         retry-after-ms: V
     500 503 ...     the status with an error object          quota           429 with the code insufficient_quota
-    html            502 with a page of HTML                  echo            401 whose message repeats the key
+    html            502 with a page of HTML                  echo:S          status S (401) whose message repeats the key
     once:S          status S with x-should-retry: false      please:S        status S with x-should-retry: true
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "html":
             self.answer(502, b"<html>\n<b>Bad Gateway</b></html>", content_type="text/html")
         elif name == "echo":
-            self.error(401, "invalid_api_key", "x" * 150 + f"Incorrect API key provided: {key}" + "y" * 300)
+            self.error(int(value or 401), "invalid_api_key", "x" * 150 + f"Incorrect API key provided: {key}" + "y" * 300)
         elif name in ("once", "please"):
             self.error(int(value), headers=[("x-should-retry", "true" if name == "please" else "false")])
         elif name == "reset":

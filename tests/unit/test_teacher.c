@@ -48,8 +48,10 @@ rsd_teacher_stats stats_of(const rsd_teacher *t) {
 
 int main(void) {
     SRunner *r = srunner_create(teacher_reply_suite());
+    srunner_add_suite(r, teacher_dialects_suite());
     srunner_add_suite(r, teacher_store_suite());
     srunner_add_suite(r, teacher_policy_suite());
+    srunner_add_suite(r, teacher_pace_suite());
     srunner_add_suite(r, teacher_http_suite());
     return test_run(r);
 }

@@ -6,13 +6,16 @@
 
 #include <check.h>
 
+Suite *teacher_dialects_suite(void);
+Suite *teacher_pace_suite(void);
 Suite *teacher_reply_suite(void);
 Suite *teacher_store_suite(void);
 Suite *teacher_http_suite(void);
 Suite *teacher_policy_suite(void);
 
 rsd_ctx *open_ctx(void);
-/* Submits and polls to the end; replies and failures are counted (either may be NULL). Returns the first code that was neither. */
+/* Submits and polls to the end; replies and failures are counted (either may be NULL). Returns the first code that was
+ * neither. */
 int run_to_end(rsd_teacher *t, size_t *replies, size_t *failures);
 void submit(rsd_teacher *t, const char *id, const char *question, const char *answer);
 rsd_teacher_stats stats_of(const rsd_teacher *t);

@@ -1,11 +1,10 @@
-/* The HTTP transport against a server that misbehaves by script: every fault ends in a row or in a counted failure, and the requests are counted. */
+/* The HTTP transport against a server that misbehaves by script: every fault ends in a row or in a counted failure, and the
+ * requests are counted. */
 #define _GNU_SOURCE
 #include "test_teacher.h"
 
-#include "core/file.h"
-#include "core/json.h"
 #include "core/log.h"
-#include "core/map.h"
+#include "teacher_server.h"
 #include "util.h"
 
 #include <netinet/in.h>
@@ -13,109 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const char canary[] = "sk-canary-7f3a9";
-
-struct server {
-    pid_t pid;
-    int in; /* the server ends when this is closed, also when a test dies */
-    int port;
-    const char *dir, *log;
-    char url[64];
-};
-
-static struct server start_server(const char *const *script) {
-    struct server s = {.dir = test_dir()};
-    int in[2], out[2];
-    char *argv[40] = {(char *)(uintptr_t) "python3", (char *)(uintptr_t)(TEST_SOURCE_ROOT "/tests/tools/fault_server.py")};
-    size_t n = 2;
-    s.log = test_path(s.dir, "requests.jsonl");
-    argv[n++] = (char *)(uintptr_t)s.log;
-    for (; *script && n < 39; script++)
-        argv[n++] = (char *)(uintptr_t)*script;
-    ck_assert(pipe(in) == 0 && pipe(out) == 0);
-    s.pid = fork();
-    ck_assert_int_ge(s.pid, 0);
-    if (s.pid == 0) {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        for (int fd = 3; fd < 64; fd++)
-            close(fd);
-        execvp("python3", argv);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    s.in = in[1];
-    FILE *f = fdopen(out[0], "r");
-    ck_assert_msg(fscanf(f, "%d", &s.port) == 1, "the fault server did not start");
-    fclose(f);
-    snprintf(s.url, sizeof s.url, "http://127.0.0.1:%d/v1", s.port);
-    return s;
-}
-
-static void stop_server(struct server *s) {
-    close(s->in);
-    ck_assert_int_eq(waitpid(s->pid, NULL, 0), s->pid);
-}
-
-/* Requests that the server saw; with `part`, those whose line has it. */
-static size_t requests(const struct server *s, const char *part) {
-    struct lines l;
-    struct text line;
-    size_t n = 0;
-    ck_assert_int_eq(lines_open(&l, &mem_std, s->log, 1 << 24, NULL), 0);
-    while (lines_next(&l, &line, NULL) == 1)
-        n += !part || memmem(line.p, line.n, part, strlen(part)) != NULL;
-    lines_close(&l);
-    return n;
-}
-
-static rsd_teacher_options options_for(const char *url) {
-    rsd_teacher_options o;
-    rsd_teacher_options_init(&o, sizeof o);
-    o.url = url;
-    o.model = "fault";
-    o.api_key_env = "RSD_TEST_NO_SUCH_KEY";
-    return o;
-}
-
-static rsd_teacher *open_teacher(rsd_ctx *ctx, const rsd_teacher_options *o) {
-    rsd_teacher *t = NULL;
-    ck_assert_msg(rsd_teacher_open(ctx, o, &t) == RSD_OK, "%s", rsd_ctx_error(ctx));
-    return t;
-}
-
-/* Every (id, sample) once. */
-static size_t distinct_rows(const char *store) {
-    struct lines l;
-    struct text line;
-    struct map seen;
-    size_t n = 0;
-    map_init(&seen, &mem_std);
-    ck_assert_int_eq(lines_open(&l, &mem_std, store, 1 << 24, NULL), 0);
-    while (lines_next(&l, &line, NULL) == 1) {
-        struct json *doc = NULL;
-        struct text id;
-        int64_t sample;
-        char key[128];
-        ck_assert_int_eq(json_parse(line.p, line.n, &doc, NULL), 0);
-        ck_assert_int_eq(json_need_text(doc, "id", &id, NULL), 0);
-        ck_assert_int_eq(json_need_int(doc, "sample", 0, 1000000, &sample, NULL), 0);
-        snprintf(key, sizeof key, "%.*s %lld", (int)id.n, id.p, (long long)sample);
-        ck_assert_msg(!map_get(&seen, text_of(key), NULL), "twice: %s", key);
-        map_put(&seen, text_of(key), 1, NULL);
-        json_free(doc);
-        n++;
-    }
-    lines_close(&l);
-    map_free(&seen);
-    return n;
-}
-
-#define SCRIPT(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 START_TEST(one_request_brings_all_samples_of_a_question) {
     rsd_ctx *ctx = open_ctx();
@@ -204,8 +103,7 @@ static const struct {
     int code;
     const char *part;
 } staying[] = {
-    {"quota", RSD_EREFUSED, "insufficient_quota"}, {"400", RSD_EREFUSED, "HTTP status 400"},
-    {"401", RSD_EREFUSED, "as the script says"},   {"404", RSD_EREFUSED, "HTTP status 404"},
+    {"400", RSD_EREFUSED, "HTTP status 400"},      {"404", RSD_EREFUSED, "HTTP status 404"},
     {"once:500", RSD_EREFUSED, "HTTP status 500"}, {"429:3600", RSD_EREFUSED, "HTTP status 429"},
     {"redirect", RSD_EREFUSED, "HTTP status 307"}, {"nologprobs", RSD_ENOLOGPROBS, "log-probabilities"},
     {"large", RSD_ENETWORK, "more than"},
@@ -217,6 +115,7 @@ START_TEST(a_refusal_that_stays_is_told_once_and_the_others_go_on) {
     rsd_teacher_options o = options_for(s.url);
     const rsd_reply *r;
     o.concurrency = 1;
+    o.api = RSD_API_COMPLETIONS;
     o.store = test_path(s.dir, "teacher.jsonl");
     rsd_teacher *t = open_teacher(ctx, &o);
     submit(t, "first", "2+2?", NULL);
@@ -383,7 +282,7 @@ START_TEST(the_key_is_sent_and_appears_nowhere_else) {
     co.log = listen_to_log;
     co.log_user = &heard;
     ck_assert_int_eq(rsd_ctx_open(&co, &ctx), RSD_OK);
-    struct server s = start_server(SCRIPT("echo", "ok"));
+    struct server s = start_server(SCRIPT("echo:400", "ok"));
     rsd_teacher_options o = options_for(s.url);
     const rsd_reply *r;
     const char *file = test_path(s.dir, "key");
@@ -397,6 +296,7 @@ START_TEST(the_key_is_sent_and_appears_nowhere_else) {
         o.api_key_env = "RSD_TEST_KEY";
     }
     o.concurrency = 1;
+    o.api = RSD_API_COMPLETIONS;
     o.store = test_path(s.dir, "teacher.jsonl");
     rsd_teacher *t = open_teacher(ctx, &o);
     submit(t, "a", "2+2?", NULL);

@@ -307,7 +307,8 @@ START_TEST(memory_that_runs_out_anywhere_is_reported_and_returned) {
 }
 END_TEST
 
-/* "haha" continues a prompt that ends in "ha", and an end mark follows: only the offsets tell which two of the three tokens are the completion. */
+/* "haha" continues a prompt that ends in "ha", and an end mark follows: only the offsets tell which two of the three tokens
+ * are the completion. */
 START_TEST(a_known_prompt_decides_which_tokens_are_echo) {
     static const char body[] = "{\"choices\":[{\"text\":\"haha\",\"finish_reason\":\"stop\",\"logprobs\":{\"tokens\":[\"ha\","
                                "\"ha\",\"ha\",\"<|endoftext|>\"],"

@@ -30,7 +30,13 @@ class TeacherOptions(Structure):
     _fields_ = [("size", c_size_t), ("url", c_char_p), ("model", c_char_p), ("prompt", c_char_p), ("prompt_len", c_size_t),
                 ("question_template", c_char_p), ("store", c_char_p), ("api_key_env", c_char_p), ("api_key_file", c_char_p),
                 ("temperature", c_double), ("timeout", c_double), ("connect_timeout", c_double), ("seed", c_uint64), ("api", c_int32),
-                ("samples", c_int32), ("max_tokens", c_int32), ("top_logprobs", c_int32), ("concurrency", c_int32), ("retries", c_int32)]
+                ("samples", c_int32), ("max_tokens", c_int32), ("top_logprobs", c_int32), ("concurrency", c_int32), ("retries", c_int32),
+                ("system", c_char_p), ("system_len", c_size_t), ("stop", c_char_p), ("extra", c_char_p), ("headers", c_char_p),
+                ("key_header", c_char_p), ("ca_file", c_char_p)] + \
+               [(n, c_double) for n in ("top_p", "first_byte_timeout", "requests_per_minute", "tokens_per_minute", "price_prompt",
+                                        "price_completion", "budget")] + \
+               [("budget_tokens", c_uint64), ("max_body", c_uint64)] + \
+               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")]
 
 
 class Question(Structure):
@@ -40,7 +46,8 @@ class Question(Structure):
 
 class TeacherStats(Structure):
     _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("queued", "in_flight", "stored", "already", "correct", "failed", "missing",
-                                                              "retries", "prompt_tokens", "completion_tokens")]
+                                                              "retries", "prompt_tokens", "completion_tokens", "requests", "stopped")] + \
+               [("cost", c_double)]
 
 
 class AlignerOptions(Structure):
@@ -172,7 +179,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_teacher_options_init": (c_int, [POINTER(TeacherOptions), c_size_t]),
     "rsd_teacher_open": (c_int, [_P, POINTER(TeacherOptions), _OUT]), "rsd_teacher_close": (None, [_P]),
     "rsd_teacher_submit": (c_int, [_P, POINTER(Question)]), "rsd_teacher_poll": (c_int, [_P, c_int, _OUT]),
-    "rsd_teacher_stats_get": (c_int, [_P, POINTER(TeacherStats)]),
+    "rsd_teacher_stop": (c_int, [_P]), "rsd_teacher_stats_get": (c_int, [_P, POINTER(TeacherStats)]),
     "rsd_kind_name": (c_char_p, [c_int]), "rsd_aligner_options_init": (c_int, [POINTER(AlignerOptions), c_size_t]),
     "rsd_aligner_open": (c_int, [_P, _P, POINTER(AlignerOptions), _OUT]), "rsd_aligner_close": (None, [_P]),
     "rsd_aligner_align": (c_int, [_P, _P, POINTER(POINTER(Alignment))]), "rsd_aligner_json": (c_int, [_P, _STR, _LEN]),

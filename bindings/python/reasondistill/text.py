@@ -138,9 +138,10 @@ class Teacher(Handle):
 
     def __init__(self, context: Context, url: str, **options: object) -> None:
         super().__init__(context)
-        prompt = options.get("prompt")
-        if isinstance(prompt, str):
-            options["prompt_len"] = len(prompt.encode())
+        for name in ("prompt", "system"):
+            text = options.get(name)
+            if isinstance(text, str):
+                options[f"{name}_len"] = len(text.encode())
         self._options = filled(_ffi.TeacherOptions, lib.rsd_teacher_options_init, {"url": url, **options})
         self.check(lib.rsd_teacher_open(context.pointer, byref(self._options), byref(self._p)))
 
@@ -162,7 +163,7 @@ class Teacher(Handle):
                 correct = lib.rsd_reply_correct(reply)
                 yield Collected(id, lib.rsd_reply_sample(reply), text, None if correct < 0 else bool(correct))
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, int | float]:
         s = _ffi.TeacherStats(size=ctypes.sizeof(_ffi.TeacherStats))
         self.check(lib.rsd_teacher_stats_get(self.pointer, byref(s)))
         return {name: getattr(s, name) for name, _ in s._fields_ if name != "size"}
