@@ -25,6 +25,12 @@ ${CXX:-c++} -std=c++11 -Wall -Wextra -Werror "$root/tests/consumer/consumer.cpp"
 ${CC:-cc} -std=c99 "$root/tests/consumer/consumer.c" -o "$work/consumer_static" -I"$prefix/include" "$libdir/libreasondistill.a" \
     $(pkg-config --libs $(pkg-config --print-requires-private reasondistill)) -lm -lpthread
 "$work/consumer_static" "$root/tests/consumer/config.json"
+# The program that the README shows.
+sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '/^```/d' >"$work/readme.c"
+# shellcheck disable=SC2086
+${CC:-cc} -std=c99 -Wall -Wextra -Werror "$work/readme.c" -o "$work/readme" $flags
+"$prefix/bin/reasondistill" init --config "$root/tests/consumer/config.json" --out "$work/student"
+(cd "$work" && ./readme) | tail -n 1
 cd "$root/bindings/python"
 REASONDISTILL_LIBRARY="$libdir/libreasondistill.so.0" REASONDISTILL_INCLUDE="$prefix/include" PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 \
     "${PYTHON:-python3}" -m pytest -q -p no:cacheprovider tests
