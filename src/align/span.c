@@ -17,8 +17,9 @@
 #include <string.h>
 
 /* REACH: bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves.
- * FORGET: branches of less than e^-FORGET of the mass go into the tail: they are below what single precision adds up. */
-enum { REACH = 192, FORGET = 32 };
+ * FORGET: branches of less mass than this go into the tail: they are below what single precision adds up. */
+enum { REACH = 192 };
+static const double FORGET = 1e-14;
 
 /* A branch: mass, and the pieces it has from the position at hand on: first `same` pieces of the reply, then ids of the
  * cache. */
@@ -395,7 +396,7 @@ int align_span(rsd_aligner *a, struct err *e) {
             size_t kept = 0;
             for (size_t k = 0; k < w->n_live; k++) {
                 w->live[k].mass /= whole;
-                if (w->live[k].mass > exp(-FORGET))
+                if (w->live[k].mass > FORGET)
                     w->live[kept++] = w->live[k];
             }
             w->n_live = kept;
