@@ -1,7 +1,8 @@
 /* Ask a teacher, align its reply:  ask_and_align URL|replay:FILE TOKENIZER QUESTION [MODEL]
  *
- * Sends one question to an OpenAI-compatible endpoint (or looks it up among recorded replies), cuts the reply as the student would, and prints for
- * each of the student's pieces the teacher's tokens that it came from, how the two meet, and the probabilities that were carried over. */
+ * Sends one question to an OpenAI-compatible endpoint (or looks it up among recorded replies), cuts the reply as the student
+ * would, and prints for each of the student's pieces the teacher's tokens that it came from, how the two meet, and the
+ * probabilities that were carried over. */
 #include <reasondistill/reasondistill.h>
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* Generation:  generate MODEL_DIRECTORY TEXT
  *
- * Loads a model directory with its tokenizer and prints what the model answers to the text, greedily, and how probable it found the answer. */
+ * Loads a model directory with its tokenizer and prints what the model answers to the text, greedily, and how probable it
+ * found the answer. */
 #include <reasondistill/reasondistill.h>
 
 #include <math.h>

@@ -1,7 +1,8 @@
 /* A training step by hand:  train_step MODEL_DIRECTORY
  *
- * Opens a model directory with its tokenizer, makes one batch of two examples, and takes ten optimizer steps on it: forward, loss and head,
- * backward, update. The loss that it prints must fall. Any Hugging Face T5 in safetensors will do, or `reasondistill init`. */
+ * Opens a model directory with its tokenizer, makes one batch of two examples, and takes ten optimizer steps on it: forward,
+ * loss and head, backward, update. The loss that it prints must fall. Any Hugging Face T5 in safetensors will do, or
+ * `reasondistill init`. */
 #include <reasondistill/reasondistill.h>
 
 #include <stdio.h>

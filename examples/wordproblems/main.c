@@ -4,8 +4,8 @@
  *     replies.jsonl                the teacher's replies to train.jsonl: bodies of the completions endpoint with "id" and "question"
  *     spiece.model, config.json    the student's vocabulary and shape
  *
- * The same options give the same bytes. Whether a problem is held out is a function of its operations and operands alone, so no held-out problem has
- * those of a training problem, whatever the template, the names, and the things. */
+ * The same options give the same bytes. Whether a problem is held out is a function of its operations and operands alone, so
+ * no held-out problem has those of a training problem, whatever the template, the names, and the things. */
 #include "wordproblems.h"
 
 #include <errno.h>

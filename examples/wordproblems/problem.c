@@ -1,7 +1,8 @@
 /* A problem: operations on a number of things that someone has, told in words.
  *
- * A kind is a word over the letters below, one letter an operation and a sentence: "S+-" starts with a number, adds, and takes away. Operands
- * are drawn until every result lies in 1..99, in both orders where two neighbouring additions or subtractions can be swapped. */
+ * A kind is a word over the letters below, one letter an operation and a sentence: "S+-" starts with a number, adds, and takes
+ * away. Operands are drawn until every result lies in 1..99, in both orders where two neighbouring additions or subtractions
+ * can be swapped. */
 #include "wordproblems.h"
 
 #include <string.h>
@@ -132,8 +133,8 @@ bool plan_solve(const struct plan *plan, int results[MAX_STEPS], size_t known) {
     return true;
 }
 
-/* The other order, if there is one: the first two neighbours among + and - change places, and so do the products of "PQ". Equal neighbours
- * would give the same order again. Returns the index of the first of the two, 0 if there is none. */
+/* The other order, if there is one: the first two neighbours among + and - change places, and so do the products of "PQ".
+ * Equal neighbours would give the same order again. Returns the index of the first of the two, 0 if there is none. */
 static size_t swappable(const struct operation *ops, size_t n) {
     for (size_t i = 1; i + 1 < n; i++) {
         const bool first = ops[i].op == '+' || ops[i].op == '-', second = ops[i + 1].op == '+' || ops[i + 1].op == '-';
@@ -165,7 +166,8 @@ static void plans_make(struct problem *p, const struct operation *ops, size_t n)
     }
 }
 
-/* The arithmetic of a problem as a formula, the smaller of two swappable operations first: 3 boxes of 4 and "4 times as many" as 3 are the same. */
+/* The arithmetic of a problem as a formula, the smaller of two swappable operations first: 3 boxes of 4 and "4 times as many"
+ * as 3 are the same. */
 static void key_make(struct problem *p, const struct operation *ops, size_t n) {
     struct operation sorted[MAX_OPS];
     memcpy(sorted, ops, n * sizeof *ops);

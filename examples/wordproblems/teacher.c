@@ -1,12 +1,13 @@
 /* The teacher: a tree of replies whose every probability is known.
  *
- * A reply is a row of segments, each a line with one equation, then the line with the answer. At each segment the teacher chooses an order (at the
- * first segment where the orders differ), a wording, and a result, which is sometimes wrong; later lines go on from what was written. All these alternatives are spelled out
- * as tokens, one is drawn, and the probability of a next token is the sum over the alternatives that have begun with the same tokens. That is exact:
- * a line feed ends every line and stands nowhere else, so no alternative is the beginning of another, and two choices never give the same line.
+ * A reply is a row of segments, each a line with one equation, then the line with the answer. At each segment the teacher
+ * chooses an order (at the first segment where the orders differ), a wording, and a result, which is sometimes wrong; later
+ * lines go on from what was written. All these alternatives are spelled out as tokens, one is drawn, and the probability of a
+ * next token is the sum over the alternatives that have begun with the same tokens. That is exact: a line feed ends every line
+ * and stands nowhere else, so no alternative is the beginning of another, and two choices never give the same line.
  *
- * Tokens are cut as a byte-pair vocabulary would: a blank belongs to the word behind it, long words come in two parts, numbers above 79 digit by
- * digit, line feeds alone. The student's pieces are whole words and whole numbers. */
+ * Tokens are cut as a byte-pair vocabulary would: a blank belongs to the word behind it, long words come in two parts, numbers
+ * above 79 digit by digit, line feeds alone. The student's pieces are whole words and whole numbers. */
 #include "wordproblems.h"
 
 #include <math.h>

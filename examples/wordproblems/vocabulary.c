@@ -1,9 +1,10 @@
 /* The student's vocabulary: a SentencePiece unigram model made by hand.
  *
- * Every word of the phrases and every number from 0 to 99 is one piece with its leading blank (U+2581), punctuation marks are pieces, and single
- * characters stand by so that nothing printable is unknown. All words weigh the same and much more than the letters that could spell them, so the
- * most probable segmentation is always the one into whole words. A student with digits as pieces, or with a vocabulary trained on the text, which
- * cuts "has" into "ha" and "s" and joins "25", ".", learns far more slowly.
+ * Every word of the phrases and every number from 0 to 99 is one piece with its leading blank (U+2581), punctuation marks are
+ * pieces, and single characters stand by so that nothing printable is unknown. All words weigh the same and much more than the
+ * letters that could spell them, so the most probable segmentation is always the one into whole words. A student with digits
+ * as pieces, or with a vocabulary trained on the text, which cuts "has" into "ha" and "s" and joins "25", ".", learns far more
+ * slowly.
  *
  * The file is a protocol buffer; field numbers are those of sentencepiece_model.proto. */
 #include "wordproblems.h"
@@ -123,9 +124,10 @@ static void put_word(struct bytes *b, uint32_t v) {
         put_byte(b, v >> i & 0xff);
 }
 
-/* Line feed, tab and carriage return become blanks, as in T5's own vocabulary. The rule is stored as sentencepiece wants it: the size of a double
- * array (Darts-clone), the array, and the replacements. The root's children begin at unit 256; a child's unit holds its label, a mark that a key
- * ends there, and the distance (by exclusive or) to its leaf, which holds the place of the replacement. */
+/* Line feed, tab and carriage return become blanks, as in T5's own vocabulary. The rule is stored as sentencepiece wants it:
+ * the size of a double array (Darts-clone), the array, and the replacements. The root's children begin at unit 256; a child's
+ * unit holds its label, a mark that a key ends there, and the distance (by exclusive or) to its leaf, which holds the place of
+ * the replacement. */
 static void charsmap_make(struct bytes *map) {
     enum { UNITS = 512, CHILDREN = 256 };
     static const unsigned char blanks[] = {'\t', '\n', '\r'};

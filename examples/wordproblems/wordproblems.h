@@ -1,5 +1,6 @@
-/* wordproblems: makes, from nothing but a seed, all that a small distillation needs: arithmetic word problems, a teacher's replies with the
- * probabilities they were drawn from, and a SentencePiece vocabulary for both. A program of its own: it needs the C library only.
+/* wordproblems: makes, from nothing but a seed, all that a small distillation needs: arithmetic word problems, a teacher's
+ * replies with the probabilities they were drawn from, and a SentencePiece vocabulary for both. A program of its own: it needs
+ * the C library only.
  *
  *     problem.c     a problem: the question in words, and the orders in which it can be solved
  *     teacher.c     the tree of replies to a problem; one is drawn, with its exact next-token probabilities
@@ -60,7 +61,8 @@ struct plan {
 
 struct problem {
     char key
-        [64]; /* kind and operands, whatever the words; problems that differ only in the order of two swappable operands share it */
+        /* kind and operands, whatever the words; problems that differ only in the order of two swappable operands share it */
+        [64];
     struct line question;
     const char *unit, *name;
     struct plan plans[2]; /* the order of the question, and another if two steps can be swapped */
@@ -69,8 +71,8 @@ struct problem {
 };
 void problem_draw(struct problem *p, struct random *r);
 
-/* All results of a plan when the first `known` of them are given (a teacher may have got one wrong). False if one is outside 0..99 or a
- * division leaves a rest. */
+/* All results of a plan when the first `known` of them are given (a teacher may have got one wrong). False if one is outside
+ * 0..99 or a division leaves a rest. */
 bool plan_solve(const struct plan *plan, int results[MAX_STEPS], size_t known);
 
 /* Every phrase that questions are made of, for the vocabulary. NULL behind the last. */
@@ -85,7 +87,8 @@ struct teacher {
     struct random random;
     double slip; /* probability that a step's result is wrong */
 };
-/* Draws a reply and writes it as one element of "choices". *tokens is raised by its tokens; the result says whether its answer is right. */
+/* Draws a reply and writes it as one element of "choices". *tokens is raised by its tokens; the result says whether its answer
+ * is right. */
 bool teacher_reply(struct teacher *t, const struct problem *p, FILE *f, size_t index, size_t offset, size_t *tokens);
 /* The most probable correct reply without its last line: a solution to show as an example. */
 void teacher_rationale(const struct problem *p, struct line *out);
