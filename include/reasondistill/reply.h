@@ -39,6 +39,29 @@ RSD_API int rsd_reply_top(const rsd_reply *r, size_t i, size_t j, const char **b
 /* The line for a teacher store, without line feed. *json is borrowed until the next call on this reply. RSD_ENOMEM. */
 RSD_API int rsd_reply_json(rsd_reply *r, const char **json, size_t *len);
 
+/* ---- what an endpoint really gives ---- */
+
+/* What the replies of an endpoint are good for. */
+enum {
+    RSD_FIT_TEXT,        /* text only: hard labels */
+    RSD_FIT_OWN,         /* log-probabilities of the sampled tokens, no distributions */
+    RSD_FIT_DISTRIBUTION /* distribution matching is possible */
+};
+
+typedef struct rsd_findings {
+    size_t size;                              /* set by the caller */
+    uint64_t replies, without, post_sampling; /* without: no token log-probabilities; post_sampling: what samplers left instead */
+    uint64_t tokens, null_tokens, sentinels;  /* sentinels: -9999 and the like instead of a log-probability */
+    uint64_t zeros;                           /* tokens of log-probability 0 without a single alternative */
+    uint64_t fewer, most;                     /* tokens with fewer than k alternatives; alternatives of one token at most */
+    uint64_t outside, above_one; /* sampled tokens that are no alternative; tokens whose alternatives sum to more than 1 */
+    uint64_t thin;               /* tokens with fewer than two alternatives that have a probability */
+    uint64_t fit;                /* RSD_FIT_*, of all replies so far */
+} rsd_findings;
+
+/* Adds a reply that was asked for with k alternatives to the findings (zeroed at first, but for size). RSD_EINVAL. */
+RSD_API int rsd_reply_check(const rsd_reply *r, int32_t k, rsd_findings *f);
+
 #ifdef __cplusplus
 }
 #endif

@@ -108,9 +108,51 @@ typedef struct rsd_teacher_stats {
     uint64_t missing, retries;                 /* missing: not in the replay file */
     uint64_t prompt_tokens, completion_tokens; /* as the endpoint tells, or counted where it does not */
     uint64_t requests, stopped;                /* requests started; RSD_STOPPED_* */
+    uint64_t api;                              /* RSD_API_*: what is spoken; AUTO until the first answer tells */
     double cost;                               /* of the tokens, by the prices given */
 } rsd_teacher_stats;
 RSD_API int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out);
+
+/* ---- stores ---- */
+
+typedef struct rsd_store_report {
+    size_t size;              /* set by the caller */
+    uint64_t rows, questions; /* whole rows, the first for each (question id, sample) */
+    uint64_t labelled,
+        correct;          /* rows that are known to be right or wrong, and that are right: single accuracy = correct / labelled */
+    uint64_t no_logprobs; /* rows without token log-probabilities */
+    uint64_t duplicates,
+        bad;       /* lines: a second row for one (id, sample); no row at all, or a question that differs from earlier rows */
+    uint64_t torn; /* bytes of an unfinished last line, which opening cuts off */
+    uint64_t voted,
+        voted_right; /* questions whose replies state answers, and whose most frequent answer is right (rsd_store_stats only) */
+} rsd_store_report;
+
+/* Reads a store and changes nothing. RSD_EFORMAT where there are duplicates or bad lines (the text names the first one); *out
+ * (may be NULL) is filled then, too. RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_store_verify(rsd_ctx *ctx, const char *path, rsd_store_report *out);
+
+/* Rewrites a store without duplicates (the first row stays), blank lines and a torn end; rows stay byte for byte and in order,
+ * the file is replaced as a whole. Bad lines are not thrown away but appended to `path`.rejected. *out (may be NULL) tells
+ * what was found. RSD_EBUSY: a process writes to it. */
+RSD_API int rsd_store_compact(rsd_ctx *ctx, const char *path, rsd_store_report *out);
+
+typedef struct rsd_question_stats { /* borrowed until the callback returns */
+    size_t size;
+    const char *id;
+    size_t id_len;
+    const char *majority; /* the answer that most replies state, the earlier one of equals; "" if none states one */
+    size_t majority_len;
+    uint64_t total, labelled, kept; /* replies; kept: correct */
+    uint64_t votes;                 /* for the majority */
+    int64_t majority_correct;       /* 1, 0, -1: not known */
+} rsd_question_stats;
+typedef int rsd_question_stats_fn(void *user, const rsd_question_stats *q);
+
+/* Per question, in the order of the file, as in the paper (Fu et al. 2023, section 4): kept of total, majority vote (Wang et
+ * al., "Self-consistency", 2022). Answers are what follows "The answer is"; equal numbers are one answer. fn (may be NULL)
+ * stops the walk by a value that is not 0, which is returned. Bad lines and duplicates are passed over and counted. */
+RSD_API int rsd_store_stats(rsd_ctx *ctx, const char *path, rsd_question_stats_fn *fn, void *user, rsd_store_report *out);
 
 #ifdef __cplusplus
 }

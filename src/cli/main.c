@@ -10,7 +10,9 @@ static const struct verb verbs[] = {
      "correct or not by its final answer, and appends it. Stopped anywhere, the same command goes on and asks nothing twice.\n"
      "The API key is read from the environment variable --api-key-env or from --api-key-file, never from the command line.\n\n"
      "  reasondistill collect --questions q.jsonl --teacher https://host/v1 --model NAME --prompt prompt.txt --samples 40 --out "
-     "teacher.jsonl",
+     "teacher.jsonl\n"
+     "  reasondistill collect --teacher https://host/v1 --model NAME --check\n"
+     "  reasondistill collect --out teacher.jsonl --verify|--compact|--stats",
      verb_collect},
     {"tokenize", "text to ids and pieces, or back",
      "Reads {\"text\"} or {\"bytes_hex\"} a line, writes {\"ids\",\"pieces\"}; with --decode reads {\"ids\"}, writes {\"text\"}. "

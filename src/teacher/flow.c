@@ -311,6 +311,12 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
     }
     if (out->should_retry != 1 && other_dialect_may_help(t, out->status) && !t->stats.stopped)
         return try_chat(t, s, e);
+    if (t->probe == PROBE_CHAT &&
+        t->text_only) { /* completions without log-probabilities it is: told as such, where they are needed */
+        t->probe = PROBE_KNOWN;
+        t->dialect = &dialect_completions;
+        return teacher_queue(t, s->range, e);
+    }
     facts.broken_body = out->status >= 200 && out->status < 300;
     str_init(&message, &t->ctx->alloc);
     if (json_parse(out->body.p, out->body.n, &doc, NULL) || !body_error(doc, &message, &facts.type, &facts.code))
@@ -402,8 +408,8 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
         rc = again_or_never(t, s, &facts, &why, e);
         goto done;
     }
-    if (t->probe == PROBE_COMPLETIONS && !t->stats.stopped && t->o.top_logprobs > 0 && t->o.need_logprobs &&
-        lacks_logprobs(t, s, doc, choice)) {
+    if (t->probe == PROBE_COMPLETIONS && !t->stats.stopped && t->o.top_logprobs > 0 && lacks_logprobs(t, s, doc, choice)) {
+        t->text_only = true;
         rc = try_chat(t, s, e);
         goto done;
     }

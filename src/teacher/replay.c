@@ -16,6 +16,7 @@
 
 struct entry {
     size_t at, n, line, choice;
+    bool cassette; /* the body is a string in the line */
 };
 
 struct replay {
@@ -27,6 +28,7 @@ struct replay {
     size_t n_entries, cap_entries;
     struct map index; /* "<kind><sample> <key>" -> entry, "<kind># <key>" -> number of replies of the key */
     struct str key;
+    struct str body;                /* of the cassette's line told last */
     const struct request **waiting; /* ring of requests that were started */
     size_t n_waiting, first_waiting, cap_waiting;
 };
@@ -53,12 +55,14 @@ static size_t count_of(struct replay *p, char kind, struct text a, struct text b
     return n;
 }
 
-/* Enters an entry under one kind of key; sample < 0: its place. An earlier entry of the same key stays. */
-static int enter(struct replay *p, size_t entry, char kind, int64_t sample, struct text a, struct text b, struct err *e) {
+/* Enters an entry under one kind of key; sample < 0: its place. An earlier entry of the same key stays, unless it is to be
+ * replaced. */
+static int enter(struct replay *p, size_t entry, char kind, int64_t sample, bool replace, struct text a, struct text b,
+                 struct err *e) {
     size_t place = count_of(p, kind, a, b);
     struct text key = make_key(p, kind, sample < 0 ? (int64_t)place : sample, a, b);
     int rc = str_status(&p->key, e);
-    if (!rc && !map_get(&p->index, key, NULL))
+    if (!rc && (replace || !map_get(&p->index, key, NULL)))
         rc = map_put(&p->index, key, entry, e);
     if (!rc)
         rc = map_put(&p->index, make_key(p, kind, -1, a, b), place + 1, e);
@@ -75,11 +79,46 @@ static int add_entry(struct replay *p, struct entry entry, const struct json *do
         return rc;
     size_t at = p->n_entries++;
     p->entries[at] = entry;
-    if (hash.n > 0 && (rc = enter(p, at, 'h', sample, hash, none, e)))
+    if (hash.n > 0 && (rc = enter(p, at, 'h', sample, false, hash, none, e)))
         return rc;
-    if ((rc = enter(p, at, 'i', sample, id, question, e)))
+    if ((rc = enter(p, at, 'i', sample, false, id, question, e)))
         return rc;
-    return enter(p, at, 'q', -1, question, none, e);
+    return enter(p, at, 'q', -1, false, question, none, e);
+}
+
+/* A line of a cassette: a choice of its body for each of the samples from "first" on. What was asked again later (a run that
+ * was killed before it had stored the answer) replaces what was answered first. */
+static int add_cassette(struct replay *p, struct entry entry, const struct json *doc, struct err *e) {
+    struct text id, question, hash, body, api;
+    struct json *answer = NULL;
+    const struct json *choice = NULL;
+    const struct text none = {"", 0};
+    int64_t first, n;
+    int rc;
+    if ((rc = json_need_text(doc, "id", &id, e)) || (rc = json_need_text(doc, "question", &question, e)) ||
+        (rc = json_need_text(doc, "request_sha256", &hash, e)) || (rc = json_need_text(doc, "body", &body, e)) ||
+        (rc = json_need_text(doc, "api", &api, e)) || (rc = json_need_int(doc, "first", 0, INT64_C(1) << 40, &first, e)) ||
+        (rc = json_need_int(doc, "n", 1, INT64_C(1) << 40, &n, e)))
+        return rc;
+    p->base.api = text_is(api, "chat") ? "chat" : "completions";
+    entry.cassette = true;
+    if ((rc = json_parse(body.p, body.n, &answer, e)) || (rc = body_choices(answer, &choice, e))) {
+        err_within(e, "\"body\"");
+        goto done;
+    }
+    for (; !rc && choice && entry.choice < (size_t)n; choice = json_next(choice), entry.choice++) {
+        int64_t sample = first + (int64_t)entry.choice;
+        if ((rc = mem_reserve(&p->ctx->alloc, (void *)&p->entries, &p->cap_entries, p->n_entries + 1, sizeof *p->entries, e)))
+            break;
+        size_t at = p->n_entries++;
+        p->entries[at] = entry;
+        if ((rc = enter(p, at, 'h', sample, true, hash, none, e)) || (rc = enter(p, at, 'i', sample, true, id, question, e)))
+            break;
+        rc = enter(p, at, 'q', sample, true, question, none, e);
+    }
+done:
+    json_free(answer);
+    return rc;
 }
 
 static int add_line(struct replay *p, struct entry entry, struct err *e) {
@@ -89,6 +128,10 @@ static int add_line(struct replay *p, struct entry entry, struct err *e) {
     int rc;
     if ((rc = json_parse((const char *)p->file.p + entry.at, entry.n, &doc, e)))
         goto done;
+    if (json_get(doc, "cassette")) {
+        rc = add_cassette(p, entry, doc, e);
+        goto done;
+    }
     if (body_is_store_line(doc)) {
         if (!(rc = json_need_int(doc, "sample", 0, INT64_C(1) << 40, &sample, e)))
             rc = add_entry(p, entry, doc, sample, e);
@@ -150,6 +193,21 @@ static const struct entry *look_up(struct replay *p, const struct request *r) {
     return NULL;
 }
 
+/* The body in a line of a cassette. */
+static int take_body(struct replay *p, const struct entry *found, struct text *out, struct err *e) {
+    struct json *doc = NULL;
+    struct text body = {0};
+    int rc = json_parse((const char *)p->file.p + found->at, found->n, &doc, e);
+    if (!rc && !(rc = json_need_text(doc, "body", &body, e))) {
+        str_clear(&p->body);
+        str_add(&p->body, body.p, body.n);
+        rc = str_status(&p->body, e);
+    }
+    json_free(doc);
+    *out = (struct text){str_z(&p->body), p->body.n};
+    return rc;
+}
+
 static int replay_poll(struct transport *t, double seconds, struct outcome *out, struct err *e) {
     struct replay *p = (struct replay *)t;
     (void)seconds; /* a file answers at once */
@@ -167,6 +225,10 @@ static int replay_poll(struct transport *t, double seconds, struct outcome *out,
         out->recorded = true;
         out->choice = found->choice;
         out->line = found->line;
+        out->wire = found->cassette;
+        int rc = found->cassette ? take_body(p, found, &out->body, e) : 0;
+        if (rc)
+            return rc;
     }
     return 1;
 }
@@ -177,6 +239,7 @@ static void replay_close(struct transport *t) {
     file_map_close(&p->file);
     map_free(&p->index);
     str_free(&p->key);
+    str_free(&p->body);
     mem_free(a, p->entries);
     mem_free(a, p->waiting);
     mem_free(a, p->path);
@@ -194,6 +257,7 @@ int replay_open(struct transport **out, rsd_ctx *ctx, const char *path, struct e
     p->ctx = ctx;
     map_init(&p->index, &ctx->alloc);
     str_init(&p->key, &ctx->alloc);
+    str_init(&p->body, &ctx->alloc);
     int rc;
     if (!(p->path = mem_strndup(&ctx->alloc, path, strlen(path), e)))
         rc = ERR_NOMEM;

@@ -462,6 +462,7 @@ int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out) {
     rsd_teacher_stats now = t->stats;
     for (size_t i = 0; i < t->n_slots; i++)
         now.in_flight += t->slots[i].state == SLOT_FREE ? 0 : t->slots[i].range.n;
+    now.api = t->probe != PROBE_KNOWN ? RSD_API_AUTO : t->dialect == &dialect_chat ? RSD_API_CHAT : RSD_API_COMPLETIONS;
     now.size = size;
     memset(out, 0, size);
     memcpy(out, &now, size < sizeof now ? size : sizeof now);

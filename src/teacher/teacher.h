@@ -57,6 +57,7 @@ struct rsd_teacher {
     struct ask ask;
     const struct dialect *dialect;
     enum probe probe;
+    bool text_only; /* completions answered the probe, without log-probabilities */
     struct transport *transport;
     struct cassette cassette; /* open while recording */
     struct pace pace;

@@ -3,8 +3,9 @@
 
     fault_server.py LOG ACTION...
 
-prints its port as the first line and serves POST /v1/completions until its standard input ends. The i-th request is treated
-as the i-th ACTION says, all later ones as "ok". Every request is one JSON line in LOG: {"path", "action", "key", "body"}.
+prints its port as the first line and serves POST /v1/completions and /v1/chat/completions until its standard input ends. The i-th
+request is treated as the i-th ACTION says, all later ones as "ok". Every request is one JSON line in LOG: {"path", "action", "key",
+"headers", "body"}.
 
     ok              a good reply with n choices              one             one choice only, whatever n is
     nologprobs      choices without logprobs                 cut             JSON that ends in the middle
@@ -16,6 +17,8 @@ as the i-th ACTION says, all later ones as "ok". Every request is one JSON line 
     once:S          status S with x-should-retry: false      please:S        status S with x-should-retry: true
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
+    few:N           400 if more than N choices are asked for; limit:T      a good reply that says: no more for T seconds
+    leak            a good reply whose text is the key
     redirect        307 to a second port                     large           a body without end
 """
 import json
@@ -32,8 +35,18 @@ script = iter(sys.argv[2:])
 served = 0
 
 
-def choice(index, number, logprobs):
-    tokens = ["The", " answer", " is", f" {number}", "\n"]
+def choice(index, number, logprobs, chat, text=None):
+    tokens = ["The", " answer", " is", f" {number}", "\n"] if text is None else [text]
+    if chat:
+        item = lambda t, x: {"token": t, "logprob": x, "bytes": list(t.encode())}
+        return {
+            "index": index,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "".join(tokens)},
+            "logprobs": {"content": [{**item(t, -0.5), "top_logprobs": [item(t, -0.5), item("x", -1.5)]} for t in tokens]}
+            if logprobs
+            else None,
+        }
     return {
         "text": "".join(tokens),
         "index": index,
@@ -49,7 +62,7 @@ def choice(index, number, logprobs):
     }
 
 
-def good(n, logprobs=True):
+def good(n, logprobs=True, chat=False, text=None):
     global served
     with lock:
         first, served = served, served + n
@@ -57,7 +70,7 @@ def good(n, logprobs=True):
         "id": "cmpl-1",
         "object": "text_completion",
         "model": "fault",
-        "choices": [choice(i, first + i, logprobs) for i in range(n)],
+        "choices": [choice(i, first + i, logprobs, chat, text) for i in range(n)],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5 * n},
     }
 
@@ -96,16 +109,18 @@ class Handler(BaseHTTPRequestHandler):
         with lock:
             action = "elsewhere" if elsewhere else next(script, "ok")
             key = self.headers.get("Authorization", "")
-            log.write(json.dumps({"path": self.path, "action": action, "key": key, "body": body.decode()}) + "\n")
+            log.write(json.dumps({"path": self.path, "action": action, "key": key, "headers": dict(self.headers.items()),
+                                  "body": body.decode()}) + "\n")
             log.flush()
         n = json.loads(body).get("n", 1) if body else 1
+        chat = self.path.endswith("/chat/completions")
         name, _, value = action.partition(":")
         if name in ("ok", "elsewhere"):
-            self.answer(200, good(n))
+            self.answer(200, good(n, chat=chat))
         elif name == "one":
-            self.answer(200, good(1))
+            self.answer(200, good(1, chat=chat))
         elif name == "nologprobs":
-            self.answer(200, good(n, False))
+            self.answer(200, good(n, False, chat))
         elif name == "cut":
             self.answer(200, json.dumps(good(n)).encode()[:-40])
         elif name == "utf8":
@@ -139,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
         elif name == "slow":
             time.sleep(float(value))
-            self.answer(200, good(n))
+            self.answer(200, good(n, chat=chat))
         elif name == "drip":
             data = json.dumps(good(n)).encode()
             self.send_response(200)
@@ -149,6 +164,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[i * len(data) // 10 : (i + 1) * len(data) // 10])
                 self.wfile.flush()
                 time.sleep(float(value) / 10)
+        elif name == "few":
+            if n > int(value):
+                self.error(400, message=f"n must be at most {value}")
+            else:
+                self.answer(200, good(n, chat=chat))
+        elif name == "limit":
+            self.answer(200, good(n, chat=chat), [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", value)])
+        elif name == "leak":
+            self.answer(200, good(n, chat=chat, text=key.split()[-1]))
         elif name == "redirect":
             self.answer(307, b"", headers=[("Location", f"http://127.0.0.1:{second_server.server_address[1]}/v1/completions")])
         elif name == "large":

@@ -13,10 +13,16 @@
 #include <unistd.h>
 
 struct server start_server(const char *const *script) {
-    struct server s = {.dir = test_dir()};
+    return start_server_in(test_dir(), "fault_server.py", script);
+}
+
+struct server start_server_in(const char *dir, const char *tool, const char *const *script) {
+    struct server s = {.dir = dir};
+    char path[1024];
     int in[2], out[2];
-    char *argv[40] = {(char *)(uintptr_t) "python3", (char *)(uintptr_t)(TEST_SOURCE_ROOT "/tests/tools/fault_server.py")};
+    char *argv[40] = {(char *)(uintptr_t) "python3", path};
     size_t n = 2;
+    snprintf(path, sizeof path, TEST_SOURCE_ROOT "/tests/tools/%s", tool);
     s.log = test_path(s.dir, "requests.jsonl");
     argv[n++] = (char *)(uintptr_t)s.log;
     for (; *script && n < 39; script++)

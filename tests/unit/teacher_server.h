@@ -17,6 +17,8 @@ struct server {
 #define SCRIPT(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 struct server start_server(const char *const *script);
+/* Another server of tests/tools that is called TOOL LOG ARGUMENTS and prints its port. */
+struct server start_server_in(const char *dir, const char *tool, const char *const *arguments);
 void stop_server(struct server *s);
 /* Requests that the server saw; with `part`, those whose line has it. */
 size_t requests(const struct server *s, const char *part);

@@ -52,6 +52,9 @@ int main(void) {
     srunner_add_suite(r, teacher_store_suite());
     srunner_add_suite(r, teacher_policy_suite());
     srunner_add_suite(r, teacher_pace_suite());
+    srunner_add_suite(r, teacher_tools_suite());
     srunner_add_suite(r, teacher_http_suite());
+    srunner_add_suite(r, teacher_flow_suite());
+    srunner_add_suite(r, teacher_tls_suite());
     return test_run(r);
 }

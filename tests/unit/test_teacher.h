@@ -7,10 +7,13 @@
 #include <check.h>
 
 Suite *teacher_dialects_suite(void);
+Suite *teacher_flow_suite(void);
 Suite *teacher_pace_suite(void);
 Suite *teacher_reply_suite(void);
 Suite *teacher_store_suite(void);
 Suite *teacher_http_suite(void);
+Suite *teacher_tls_suite(void);
+Suite *teacher_tools_suite(void);
 Suite *teacher_policy_suite(void);
 
 rsd_ctx *open_ctx(void);

@@ -46,7 +46,7 @@ class Question(Structure):
 
 class TeacherStats(Structure):
     _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("queued", "in_flight", "stored", "already", "correct", "failed", "missing",
-                                                              "retries", "prompt_tokens", "completion_tokens", "requests", "stopped")] + \
+                                                              "retries", "prompt_tokens", "completion_tokens", "requests", "stopped", "api")] + \
                [("cost", c_double)]
 
 
