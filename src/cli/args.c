@@ -29,26 +29,32 @@ static int set(const struct verb *v, const struct arg *a, const char *text) {
     errno = 0;
     if (a->kind == ARG_TEXT) {
         bool upper = a->value[0] >= 'A' && a->value[0] <= 'Z'; /* FILE, DIR, URL|replay:FILE: free text */
-        if (!upper && strchr(a->value, '|') && !is_choice(a->value, text)) {
-            snprintf(what, sizeof what, "%s takes %s, not ", a->name, a->value);
+        if (!upper && !is_choice(a->value, text)) {
+            bool named = a->name[0] == '-';
+            snprintf(what, sizeof what, "%s%stakes %s, not ", named ? a->name : "", named ? " " : "", a->value);
             return complain(v, what, text);
         }
+        if (!*text)
+            return complain(v, "an empty value is given for ", a->name[0] == '-' ? a->name : a->value);
         *(const char **)a->to = text;
         return ARGS_GO_ON;
     }
-    double number = a->kind == ARG_INT ? (double)strtoll(text, &end, 10) : strtod(text, &end);
-    if (end == text || *end || errno || !isfinite(number)) {
-        snprintf(what, sizeof what, "%s takes a %snumber, not ", a->name, a->kind == ARG_INT ? "whole " : "");
+    const bool whole = a->kind == ARG_INT, any = a->min == 0 && a->max == 0;
+    const long long n = whole ? strtoll(text, &end, 10) : 0;
+    const double x = whole ? 0 : strtod(text, &end);
+    if (end == text || *end || (whole && errno) || !isfinite(x)) {
+        snprintf(what, sizeof what, "%s takes a %snumber, not ", a->name, whole ? "whole " : "");
         return complain(v, what, text);
     }
-    if ((a->min != 0 || a->max != 0) && (number < a->min || number > a->max)) {
-        snprintf(what, sizeof what, "%s takes %.15g to %.15g, not ", a->name, a->min, a->max);
+    /* whole numbers are compared as such: a double does not tell 2^53 from the number after it */
+    if (!any && (whole ? n < (long long)a->min || n > (long long)a->max : x < a->min || x > a->max)) {
+        snprintf(what, sizeof what, whole ? "%s takes %.0f to %.0f, not " : "%s takes %g to %g, not ", a->name, a->min, a->max);
         return complain(v, what, text);
     }
-    if (a->kind == ARG_INT)
-        *(int64_t *)a->to = strtoll(text, NULL, 10);
+    if (whole)
+        *(int64_t *)a->to = n;
     else
-        *(double *)a->to = number;
+        *(double *)a->to = x;
     return ARGS_GO_ON;
 }
 
@@ -70,11 +76,14 @@ static void help(const struct verb *v, const struct arg *args, size_t n) {
             printf(args[i].needed ? " %s" : " [%s]", args[i].value);
     printf(" [options]\n\n");
     for (size_t i = 0; i < n; i++) {
-        char left[80];
+        char left[120];
         bool named = args[i].name[0] == '-';
         snprintf(left, sizeof left, "%s%s%s", named ? args[i].name : args[i].value, named && args[i].kind != ARG_FLAG ? " " : "",
                  named && args[i].kind != ARG_FLAG ? args[i].value : "");
-        printf("  %-28s %s", left, args[i].help);
+        if (strlen(left) > 28)
+            printf("  %s\n  %-28s %s", left, "", args[i].help);
+        else
+            printf("  %-28s %s", left, args[i].help);
         print_default(&args[i]);
         printf("\n");
     }

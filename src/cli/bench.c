@@ -33,6 +33,7 @@ struct bench {
     int32_t *ids; /* random input and target ids, end to end */
     uint32_t *enc_offsets, *dec_offsets;
     double seconds[MAX_STEPS], phases[4];
+    size_t line; /* of the file, while its lines are measured */
     struct str text;
     struct json_out out;
 };
@@ -295,9 +296,11 @@ static int bench_lines(struct bench *b, const char *unit, int64_t (*fn)(struct b
     for (int64_t s = -1; s < b->steps; s++) {
         double start = clock_seconds();
         things = bytes = lines = 0;
+        b->line = 0;
         for (size_t at = 0, end; at < file.n; at = end + 1) {
             const char *lf = memchr(file.p + at, '\n', file.n - at);
             end = lf ? (size_t)(lf - file.p) : file.n;
+            b->line++;
             int64_t n = end > at ? fn(b, user, (struct text){file.p + at, end - at}) : 0;
             if (n < 0)
                 goto done;
@@ -307,6 +310,10 @@ static int bench_lines(struct bench *b, const char *unit, int64_t (*fn)(struct b
         }
         if (s >= 0)
             b->seconds[s] = clock_seconds() - start;
+    }
+    if (lines == 0) {
+        fprintf(stderr, "reasondistill: %s: holds no lines\n", b->in);
+        goto done;
     }
     double seconds = median(b->seconds, (size_t)b->steps);
     put(b, "seconds", seconds);
@@ -320,11 +327,15 @@ done:
     return status;
 }
 
+static void line_failed(const struct bench *b) {
+    fprintf(stderr, "reasondistill: %s:%zu: %s\n", b->in, b->line, rsd_ctx_error(b->ctx));
+}
+
 static int64_t tokenize_one(struct bench *b, void *user, struct text line) {
     const int32_t *ids = NULL;
     size_t n = 0;
     if (rsd_tokenizer_encode(user, line.p, line.n, &ids, &n)) {
-        cli_failed(b->ctx);
+        line_failed(b);
         return -1;
     }
     return (int64_t)n;
@@ -335,7 +346,7 @@ static int64_t align_one(struct bench *b, void *user, struct text line) {
     const rsd_alignment *alignment = NULL;
     int64_t n = -1;
     if (rsd_reply_parse(b->ctx, line.p, line.n, 0, 1, &reply) || rsd_aligner_align(user, reply, &alignment))
-        cli_failed(b->ctx);
+        line_failed(b);
     else
         n = (int64_t)alignment->n_student;
     rsd_reply_close(reply);

@@ -67,23 +67,26 @@ int stream_open(struct stream *s, const char *path, bool strict, struct err *e) 
     return lines_open(&s->in, &mem_std, path, MAX_LINE, e);
 }
 
-int stream_next(struct stream *s, struct json **obj, struct err *e) {
+int stream_read(struct stream *s, struct json **obj, struct err *e) {
     struct text line;
-    int status;
     *obj = NULL;
-    while ((status = lines_next(&s->in, &line, e)) > 0) {
-        struct err bad = {0};
-        if (json_parse(line.p, line.n, obj, &bad) == 0) {
-            if (json_type(*obj) == JSON_OBJECT)
-                return 1;
-            err_set(&bad, ERR_FORMAT, "an object was expected");
-            json_free(*obj);
-            *obj = NULL;
-        }
-        err_within(&bad, "%s:%zu", s->in.path, s->in.line);
-        if (!stream_bad(s, NULL, bad.text))
-            return 0;
+    int status = lines_next(&s->in, &line, e);
+    if (status <= 0)
+        return status;
+    s->why = (struct err){0};
+    if (json_parse(line.p, line.n, obj, &s->why) == 0 && json_type(*obj) != JSON_OBJECT) {
+        err_set(&s->why, ERR_FORMAT, "an object was expected");
+        json_free(*obj);
+        *obj = NULL;
     }
+    return 1;
+}
+
+int stream_next(struct stream *s, struct json **obj, struct err *e) {
+    int status;
+    while ((status = stream_read(s, obj, e)) > 0 && !*obj)
+        if (!stream_bad(s, NULL, s->why.text))
+            return 0;
     return status;
 }
 
@@ -108,15 +111,17 @@ void stream_end(struct stream *s) {
 }
 
 bool stream_bad(struct stream *s, const struct json *obj, const char *text) {
+    char located[sizeof s->why.text + 300];
+    snprintf(located, sizeof located, "%.256s:%zu: %s", s->in.path, s->in.line, text);
     stream_begin(s, obj);
-    if (!obj) {
+    if (!obj || !json_get(obj, "id")) {
         json_put_key(&s->out, "id");
         json_put_null(&s->out);
     }
     json_put_key(&s->out, "status");
     json_put_int(&s->out, -1);
     json_put_key(&s->out, "error");
-    json_put_z(&s->out, text);
+    json_put_z(&s->out, located);
     stream_end(s);
     s->bad++;
     if (s->strict)

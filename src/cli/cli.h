@@ -41,17 +41,22 @@ struct stream {
     struct str line; /* the line being written */
     struct json_out out;
     uint64_t done, bad;
+    struct err why; /* what is wrong with a line that stream_read gave no object for */
     bool strict;
     bool failed; /* a bad line under --strict, or output that cannot be written */
 };
 int stream_open(struct stream *s, const char *path, bool strict, struct err *e);
-/* The next line as an object: 1 and *obj (json_free), 0 at the end, negative on a read error. A line that is no JSON object
- * has been answered already and is passed over (or ends the stream under strict). */
+/* The next line: 1 and *obj (json_free), 0 at the end, negative on a read error. For a line that is no JSON object *obj is
+ * NULL: answer it with stream_bad(s, NULL, s->why.text) when its turn comes. */
+int stream_read(struct stream *s, struct json **obj, struct err *e);
+/* The same for verbs that answer each line before they read the next: a line that is no JSON object has been answered already
+ * and is passed over (or ends the stream under strict). */
 int stream_next(struct stream *s, struct json **obj, struct err *e);
 /* Begins the answer: "{" and the "id" of the line, if it had one. Then members through s->out, then stream_end. */
 void stream_begin(struct stream *s, const struct json *obj);
 void stream_end(struct stream *s);
-/* The answer to a bad line: {"id","status":-1,"error"}. False under --strict: stop. */
+/* The answer to the line that was read last, a bad one: {"id","status":-1,"error":"FILE:LINE: text"}, "id" null where there is
+ * none. False under --strict: stop. */
 bool stream_bad(struct stream *s, const struct json *obj, const char *text);
 /* Flushes, reports the count of bad lines on stderr. The exit status. */
 int stream_close(struct stream *s, const char *verb);

@@ -36,6 +36,10 @@ int verb_eval(const struct verb *v, int argc, char **argv) {
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
+    if (!strncmp(format, "ic-", 3) && !o.demos) {
+        fprintf(stderr, "reasondistill eval: --format %s needs --demos FILE, questions with rationale\n", format);
+        return EXIT_USAGE;
+    }
     o.format = rsd_format_parse(format, strlen(format));
     o.shots = (int32_t)shots;
     o.max_tokens = (int32_t)max_tokens;

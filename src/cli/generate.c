@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Inputs laid end to end as the engine wants them. */
 struct packed {
@@ -106,7 +107,7 @@ static int block_answer(struct block *b, struct stream *s, rsd_ctx *ctx, rsd_t5 
 
 static int generate_lines(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokenizer *tok, const rsd_generate_options *o) {
     struct err e = {0};
-    struct block b = {.size = 8 * (size_t)o->batch};
+    struct block b = {.size = isatty(STDIN_FILENO) && !strcmp(s->in.path, "standard input") ? 1 : 8 * (size_t)o->batch};
     struct json *obj = NULL;
     int more = 1, status = EXIT_OK;
     b.objs = mem_zero(&mem_std, b.size, sizeof *b.objs, &e);
@@ -116,21 +117,20 @@ static int generate_lines(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokeniz
         goto done;
     }
     while (status == EXIT_OK && !s->failed && more > 0) {
-        more = stream_next(s, &obj, &e);
-        const struct json *text = more > 0 ? json_get(obj, "text") : NULL;
-        if (more > 0 && text && json_type(text) == JSON_TEXT) {
-            struct text t = json_text(text);
-            if (packed_add(&b.inputs, tok, t.p, t.n, ctx, &e)) {
-                json_free(obj);
-                break;
-            }
-            b.objs[b.n++] = obj;
-        }
+        more = stream_read(s, &obj, &e);
+        const struct json *text = obj ? json_get(obj, "text") : NULL;
         bool bad = more > 0 && !(text && json_type(text) == JSON_TEXT);
+        if (bad && obj)
+            err_set(&s->why, ERR_FORMAT, "expected \"text\" (a string)");
+        else if (more > 0 && !bad)
+            bad = packed_add(&b.inputs, tok, json_text(text).p, json_text(text).n, ctx, &s->why) != 0;
+        if (more > 0 && !bad)
+            b.objs[b.n++] = obj;
         if (b.n == b.size || more <= 0 || bad) /* answers stay in order: what waits goes first */
             status = block_answer(&b, s, ctx, m, tok, o);
         if (bad) {
-            stream_bad(s, obj, "expected \"text\" (a string)");
+            if (status == EXIT_OK)
+                stream_bad(s, obj, s->why.text);
             json_free(obj);
         }
     }

@@ -1,6 +1,7 @@
 /* reasondistill: the library at a terminal. This file knows the verbs and nothing else. */
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <string.h>
 
 static const struct verb verbs[] = {
@@ -75,22 +76,33 @@ static void usage(FILE *to) {
     fprintf(to, "\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
 }
 
+/* Output that was lost is a failure, whichever verb wrote it. */
+static int leave(int status) {
+    if (fflush(stdout) || ferror(stdout)) {
+        if (status == EXIT_OK)
+            fprintf(stderr, "reasondistill: standard output could not be written\n");
+        status = status == EXIT_OK ? EXIT_FAILED : status;
+    }
+    return status;
+}
+
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit then gives an error that names it */
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         usage(stdout);
-        return EXIT_OK;
+        return leave(EXIT_OK);
     }
     if (!strcmp(argv[1], "--version")) {
         printf("reasondistill %s\n", rsd_version());
-        return EXIT_OK;
+        return leave(EXIT_OK);
     }
     for (size_t i = 0; i < N_VERBS; i++)
         if (!strcmp(argv[1], verbs[i].name))
-            return verbs[i].run(&verbs[i], argc - 1, argv + 1);
+            return leave(verbs[i].run(&verbs[i], argc - 1, argv + 1));
     fprintf(stderr, "reasondistill: there is no verb %s (see reasondistill --help)\n", argv[1]);
     return EXIT_USAGE;
 }

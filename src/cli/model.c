@@ -32,8 +32,12 @@ int verb_init(const struct verb *v, int argc, char **argv) {
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
-    if (!config == !from || !from != !layers || (layers && !parse_layers(layers, &encoder, &decoder))) {
+    if (!config == !from || !from != !layers) {
         fprintf(stderr, "reasondistill init: needs --config FILE, or --from DIR with --layers E,D\n");
+        return EXIT_USAGE;
+    }
+    if (layers && !parse_layers(layers, &encoder, &decoder)) {
+        fprintf(stderr, "reasondistill init: --layers takes two whole numbers from 1, as 6,4, not %s\n", layers);
         return EXIT_USAGE;
     }
 

@@ -141,16 +141,14 @@ static int align_lines(const struct verb *v, rsd_ctx *ctx, rsd_aligner *a, const
             const char *json = NULL;
             size_t len = 0;
             int got = rsd_reply_parse(ctx, str_z(&line), line.n, choice, 1, &reply);
-            if (got == RSD_END)
+            if (got == RSD_END && choice > 0)
                 break;
             if (got == RSD_OK && !rsd_aligner_align(a, reply, &alignment) && !rsd_aligner_json(a, &json, &len)) {
                 fwrite(json, 1, len, stdout);
                 fputc('\n', stdout);
                 s.done++;
             } else {
-                char text[700];
-                snprintf(text, sizeof text, "%s:%zu: %s", in, s.in.line, rsd_ctx_error(ctx));
-                stream_bad(&s, obj, text);
+                stream_bad(&s, obj, got == RSD_END ? "\"choices\" is empty: there is no reply" : rsd_ctx_error(ctx));
             }
             rsd_reply_close(reply);
             if (got != RSD_OK)

@@ -155,7 +155,7 @@ static int settle_head(struct loader *l, struct err *e) {
     if (e->code)
         return e->code;
     bool equal = head && shared && head->bytes == shared->bytes && memcmp(head->data, shared->data, head->bytes) == 0;
-    if (!head && !c->tied)
+    if (!head && shared && !c->tied)
         log_write(&l->ctx->log, LOG_WARN,
                   "%s: lm_head.weight is not stored though tie_word_embeddings is false: the shared embedding is the head",
                   l->dir);
