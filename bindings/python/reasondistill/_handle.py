@@ -6,6 +6,9 @@ import ctypes
 from ctypes import byref, c_void_p
 from typing import Any, Callable
 
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
 from ._ffi import CtxOptions, LogFn, lib
 
 
@@ -18,18 +21,27 @@ class Error(RuntimeError):
 
 
 class Handle:
-    """A handle of the library: a context manager that closes itself, and its context after it."""
+    """A handle of the library, and a context manager that closes it.
+
+    A context that is closed closes what was opened in it, and a handle whose model or tokenizer is closed can no longer be used: no
+    order of closing, and none in which the garbage collector comes by, leaves a pointer to freed memory.
+    """
 
     _close: Callable[[Any], None]
 
-    def __init__(self, context: "Context | None") -> None:
+    def __init__(self, context: "Context | None", *uses: "Handle") -> None:
         self._context = context
+        self._uses = uses
         self._p = c_void_p()
+        if context is not None:
+            context._opened[id(self._p)] = (type(self)._close, self._p)
 
     @property
     def pointer(self) -> c_void_p:
         if not self._p:
             raise ValueError(f"{type(self).__name__} is closed")
+        for used in self._uses:
+            used.pointer
         return self._p
 
     def check(self, status: int) -> int:
@@ -40,9 +52,11 @@ class Handle:
         return status
 
     def close(self) -> None:
+        if self._context is not None:
+            self._context._opened.pop(id(self._p), None)
         if self._p:
             type(self)._close(self._p)
-            self._p = c_void_p()
+            self._p.value = None
 
     def __enter__(self):  # type: ignore[no-untyped-def]
         return self
@@ -52,10 +66,21 @@ class Handle:
 
     def __del__(self) -> None:
         try:
-            if getattr(self, "_p", None):
+            if hasattr(self, "_p"):
                 self.close()
         except Exception:  # interpreter shutdown
             pass
+
+
+def whole(values: ArrayLike, dtype: DTypeLike = np.int32) -> NDArray:
+    """The values as an array of the type, itself where it is one; fractions and numbers that do not fit are refused."""
+    a = np.asarray(values)
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"whole numbers were expected, not {a.dtype}")
+    limits = np.iinfo(dtype)
+    if a.size and (int(a.min()) < limits.min or int(a.max()) > limits.max):
+        raise ValueError(f"a number is outside {limits.min} to {limits.max}")
+    return np.ascontiguousarray(a, dtype)
 
 
 def filled(kind: type[ctypes.Structure], init: Callable[..., int], values: dict[str, Any]) -> Any:
@@ -72,6 +97,8 @@ def filled(kind: type[ctypes.Structure], init: Callable[..., int], values: dict[
             value = str(value).encode()
         if value is not None:
             setattr(o, name, value)
+            if isinstance(value, int) and isinstance(getattr(o, name), int) and getattr(o, name) != value:
+                raise ValueError(f"option {name}: {value} does not fit")
     return o
 
 
@@ -86,6 +113,7 @@ class Context(Handle):
 
     def __init__(self, threads: int = 0, seed: int = 1, own_blas: bool = True, log: Callable[[int, str], None] | None = None) -> None:
         super().__init__(None)
+        self._opened: dict[int, tuple[Callable[[Any], None], c_void_p]] = {}  # pointers, not handles: no reference leads back
         o = filled(CtxOptions, lib.rsd_ctx_options_init, {"threads": threads, "seed": seed, "blas": int(own_blas)})
         if log:
             self._log = LogFn(lambda _user, level, text: log(level, text.decode("utf-8", "replace")))
@@ -93,6 +121,14 @@ class Context(Handle):
         status = lib.rsd_ctx_open(byref(o), byref(self._p))
         if status < 0:
             raise Error(status, "")
+
+    def close(self) -> None:
+        while self._opened:  # the youngest first: it may use an older one
+            close, p = self._opened.popitem()[1]
+            if p:
+                close(p)
+                p.value = None
+        super().close()
 
     @property
     def threads(self) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _ffi
 from ._ffi import lib
-from ._handle import Context, Handle, filled
+from ._handle import Context, Handle, filled, whole
 
 _TYPES = {"enc_ids": (np.int32, c_int32), "enc_offsets": (np.uint32, c_uint32), "dec_ids": (np.int32, c_int32),
           "dec_offsets": (np.uint32, c_uint32), "row_offsets": (np.uint32, c_uint32), "row_ids": (np.int32, c_int32),
@@ -34,7 +34,9 @@ class Batch:
             if name not in _TYPES:
                 raise TypeError(f"a batch has no array {name!r}; known: {', '.join(_TYPES)}")
             dtype, ctype = _TYPES[name]
-            a = self.arrays[name] = np.ascontiguousarray(values, dtype)
+            a = self.arrays[name] = np.ascontiguousarray(values, dtype) if np.dtype(dtype).kind == "f" else whole(values, dtype)
+            if a.ndim != 1:
+                raise ValueError(f"{name} needs one dimension, not {a.ndim}")
             setattr(self.struct, name, a.ctypes.data_as(POINTER(ctype)))
         for name in ("enc_ids", "enc_offsets", "dec_ids", "dec_offsets"):
             if name not in self.arrays:
@@ -62,11 +64,14 @@ class Batch:
     @classmethod
     def pack(cls, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], **arrays: NDArray) -> "Batch":
         """From id lists, end tokens included."""
+        if not inputs or not targets:
+            raise ValueError("a batch needs a sequence")
+
         def ends(lists: Sequence[Sequence[int]]) -> NDArray:
             return np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.uint32)
 
-        return cls(enc_ids=np.concatenate([np.asarray(x, np.int32) for x in inputs]), enc_offsets=ends(inputs),
-                   dec_ids=np.concatenate([np.asarray(x, np.int32) for x in targets]), dec_offsets=ends(targets), **arrays)
+        return cls(enc_ids=np.concatenate([whole(x) for x in inputs]), enc_offsets=ends(inputs),
+                   dec_ids=np.concatenate([whole(x) for x in targets]), dec_offsets=ends(targets), **arrays)
 
     @property
     def positions(self) -> int:
@@ -171,7 +176,7 @@ class T5(Handle):
 
     def generate(self, inputs: Iterable[Sequence[int]], max_tokens: int = 256, batch: int = 32) -> list[NDArray[np.int32]]:
         """Greedy outputs, without end token, for inputs that end with theirs."""
-        lists = [np.asarray(x, np.int32) for x in inputs]
+        lists = [whole(x) for x in inputs]
         if not lists:
             return []
         ids = np.concatenate(lists)
@@ -216,8 +221,7 @@ class Optimizer(Handle):
     _close = lib.rsd_optimizer_close
 
     def __init__(self, context: Context, model: T5, **options: object) -> None:
-        super().__init__(context)
-        self._model = model  # must live as long
+        super().__init__(context, model)
         o = filled(_ffi.OptimizerOptions, lib.rsd_optimizer_options_init, options)
         self.check(lib.rsd_optimizer_open(context.pointer, model.pointer, byref(o), byref(self._p)))
 

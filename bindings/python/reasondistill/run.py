@@ -77,11 +77,10 @@ class Evaluator(Handle):
     _close = lib.rsd_evaluator_close
 
     def __init__(self, context: Context, model: T5, tokenizer: Tokenizer, format: str = "zs-cot", **options: object) -> None:
-        super().__init__(context)
+        super().__init__(context, model, tokenizer)
         number = lib.rsd_format_parse(format.encode(), len(format.encode()))
         if number < 0:
             raise ValueError(f"there is no format {format!r}: zs-ao, zs-cot, ic-ao, ic-cot")
-        self._keep = (model, tokenizer)  # must live as long
         o = filled(_ffi.EvaluatorOptions, lib.rsd_evaluator_options_init, {"format": number, **options})
         self.check(lib.rsd_evaluator_open(context.pointer, model.pointer, tokenizer.pointer, byref(o), byref(self._p)))
 

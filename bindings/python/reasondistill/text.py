@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _ffi
 from ._ffi import borrowed, lib
-from ._handle import Context, Handle, filled
+from ._handle import Context, Handle, filled, whole
 
 
 def _copy(pointer: object, n: int, dtype: type) -> NDArray:
@@ -46,14 +46,14 @@ class Tokenizer(Handle):
         return ids, _copy(begin, len(ids), np.uint32), _copy(end, len(ids), np.uint32)
 
     def decode(self, ids: NDArray[np.int32] | list[int]) -> str:
-        a = np.ascontiguousarray(ids, np.int32)
+        a = whole(ids)
         text, n = c_void_p(), c_size_t()
         self.check(lib.rsd_tokenizer_decode(self.pointer, a.ctypes.data_as(POINTER(c_int32)), a.size, byref(text), byref(n)))
         return borrowed(text.value, n.value).decode("utf-8", "replace")
 
     def piece(self, id: int) -> str:
         text, n = c_void_p(), c_size_t()
-        self.check(lib.rsd_tokenizer_piece(self.pointer, id, byref(text), byref(n)))
+        self.check(lib.rsd_tokenizer_piece(self.pointer, int(whole(id)), byref(text), byref(n)))
         return borrowed(text.value, n.value).decode("utf-8", "replace")
 
     def __len__(self) -> int:
@@ -191,11 +191,10 @@ class Aligner(Handle):
     _close = lib.rsd_aligner_close
 
     def __init__(self, context: Context, tokenizer: Tokenizer, method: str = "span", cut_after_answer: bool = True) -> None:
-        super().__init__(context)
+        super().__init__(context, tokenizer)
         if method not in ("span", "dtw"):
             raise ValueError(f"method is 'span' or 'dtw', not {method!r}")
         o = filled(_ffi.AlignerOptions, lib.rsd_aligner_options_init, {"method": int(method == "dtw"), "cut_after_answer": int(cut_after_answer)})
-        self._tokenizer = tokenizer  # must live as long
         self.check(lib.rsd_aligner_open(context.pointer, tokenizer.pointer, byref(o), byref(self._p)))
 
     def align(self, reply: Reply) -> Alignment:

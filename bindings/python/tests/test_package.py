@@ -123,6 +123,49 @@ def test_a_closed_handle_says_so(ctx: Context, model: T5) -> None:
     gc.collect()
 
 
+def test_a_closed_context_closes_what_was_opened_in_it(model: T5) -> None:
+    with Context(threads=1) as other:
+        loss = Loss(other)
+    with pytest.raises(ValueError, match="closed"):
+        loss.apply(model, Batch.pack(INPUTS, TARGETS))
+    del loss
+    gc.collect()
+    assert model.info()["vocab"] == 16
+
+
+def test_garbage_of_any_shape_is_collected(tmp_path: Path, model: T5) -> None:
+    model.save(tmp_path / "saved")
+    for forward in (True, False):
+        other = Context(threads=1)
+        handles: list = [other, T5(other, tmp_path / "saved"), Loss(other)]
+        handles = handles if forward else handles[::-1]
+        handles.append(handles)  # a cycle: the collector decides who goes first
+        del other, handles
+        gc.collect()
+
+
+def test_a_handle_cannot_outlive_what_it_uses(ctx: Context, model: T5) -> None:
+    optimizer = Optimizer(ctx, model)
+    model.close()
+    with pytest.raises(ValueError, match="T5 is closed"):
+        optimizer.step(1e-3)
+    optimizer.close()
+
+
+@pytest.mark.parametrize("ids", [[2**31], [-2**31 - 1], [1.5], [2**40, 1], ["3"]])
+def test_numbers_that_are_no_ids_are_refused(model: T5, ids: list) -> None:
+    for call in (lambda: model.generate([ids]), lambda: Batch.pack([[1]], [ids]), lambda: Batch.pack([ids], [[1]])):
+        with pytest.raises((TypeError, ValueError)):
+            call()
+
+
+def test_options_that_do_not_fit_are_refused(ctx: Context, model: T5) -> None:
+    with pytest.raises(ValueError, match="option max_tokens: 4294967297 does not fit"):
+        model.generate([[3, 1]], max_tokens=2**32 + 1)
+    with pytest.raises(ValueError, match="option seed"):
+        Context(seed=-1)
+
+
 def test_real_replies_are_collected_and_aligned(ctx: Context, pack: Path, tmp_path: Path) -> None:
     replies = pack / "teacher" / "codex_gsm8k_top5.jsonl"
     with Tokenizer(ctx, pack / "tokenizer" / "spiece.model") as tok, Aligner(ctx, tok) as aligner:
