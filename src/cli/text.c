@@ -5,6 +5,23 @@
 
 /* ---- tokenize ---- */
 
+/* A string, or {"hex"} where the bytes are no UTF-8. */
+static void put_bytes(struct json_out *o, struct text t) {
+    if (text_is_utf8(t)) {
+        json_put_text(o, t);
+        return;
+    }
+    struct str hex;
+    str_init(&hex, &mem_std);
+    for (size_t i = 0; i < t.n; i++)
+        str_addf(&hex, "%02x", (unsigned)(unsigned char)t.p[i]);
+    json_object(o);
+    json_put_key(o, "hex");
+    json_put_z(o, str_z(&hex));
+    json_end_object(o);
+    str_free(&hex);
+}
+
 static int encode_line(struct stream *s, rsd_ctx *ctx, rsd_tokenizer *tok, const struct json *obj, struct str *buf) {
     struct text text;
     const int32_t *ids = NULL;
@@ -25,7 +42,7 @@ static int encode_line(struct stream *s, rsd_ctx *ctx, rsd_tokenizer *tok, const
         const char *piece = NULL;
         size_t len = 0;
         rsd_tokenizer_surface(tok, i, &piece, &len);
-        json_put_text(&s->out, (struct text){piece, len});
+        put_bytes(&s->out, (struct text){piece, len});
     }
     json_end_array(&s->out);
     stream_end(s);
@@ -52,17 +69,19 @@ static int decode_line(struct stream *s, rsd_ctx *ctx, rsd_tokenizer *tok, const
         return stream_bad(s, obj, rsd_ctx_error(ctx));
     stream_begin(s, obj);
     json_put_key(&s->out, "text");
-    json_put_text(&s->out, (struct text){text, len});
+    put_bytes(&s->out, (struct text){text, len});
     stream_end(s);
     return true;
 }
 
 int verb_tokenize(const struct verb *v, int argc, char **argv) {
-    const char *tokenizer = NULL, *in = "-";
+    const char *tokenizer = NULL, *pattern = NULL, *in = "-";
     bool decode = false, strict = false;
     const struct arg args[] = {
-        {"--tokenizer", ARG_TEXT, &tokenizer, "FILE", .help = "spiece.model, tokenizer.json or a model directory",
-         .needed = true},
+        {"--tokenizer", ARG_TEXT, &tokenizer, "FILE",
+         .help = "spiece.model, tokenizer.json, .tiktoken, vocab.bpe or a model directory", .needed = true},
+        {"--pattern", ARG_TEXT, &pattern, "gpt2|cl100k|o200k",
+         .help = "how a byte pair vocabulary cuts text; default: by its hash"},
         {"--in", ARG_TEXT, &in, "FILE", .help = "lines to read; - is standard input"},
         {"--decode", ARG_FLAG, &decode, "", .help = "ids to text"},
         {"--strict", ARG_FLAG, &strict, "", .help = "stop at the first bad line"},
@@ -83,7 +102,7 @@ int verb_tokenize(const struct verb *v, int argc, char **argv) {
     rsd_ctx *ctx = cli_open(1, 1);
     if (!ctx)
         return EXIT_FAILED;
-    if (rsd_tokenizer_open(ctx, tokenizer, &tok)) {
+    if (rsd_tokenizer_open_pattern(ctx, tokenizer, pattern, &tok)) {
         status = cli_failed(ctx);
         goto done;
     }

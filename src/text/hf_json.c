@@ -5,37 +5,10 @@
 #include "text/vocab.h"
 
 #include "core/json.h"
+#include "text/base64.h"
+#include "text/bpe.h"
 
 #include <string.h>
-
-static int base64_value(unsigned char c) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-static int base64(struct str *out, struct text in, struct err *e) {
-    while (in.n && in.p[in.n - 1] == '=')
-        in.n--;
-    uint32_t bits = 0;
-    unsigned have = 0;
-    for (size_t i = 0; i < in.n; i++) {
-        int v = base64_value((unsigned char)in.p[i]);
-        if (v < 0)
-            return err_set(e, ERR_FORMAT, "precompiled_charsmap: character %zu is not base64", i);
-        bits = bits << 6 | (uint32_t)v;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            str_addc(out, (char)(unsigned char)(bits >> have));
-        }
-    }
-    return str_status(out, e);
-}
 
 /* "type" of a part of the chain. */
 static int part_type(const struct json *part, const char *what, struct text *type, struct err *e) {
@@ -70,7 +43,10 @@ static int read_normalizer_part(struct vocab *v, const struct json *part, struct
         if (v->charsmap.n || v->remove_extra)
             return err_set(e, ERR_UNSUPPORTED, "normalizer: Precompiled must come first and once");
         code = json_opt_text(part, "precompiled_charsmap", &map, e);
-        return code ? code : base64(&v->charsmap, map, e);
+        if (code)
+            return code;
+        code = base64_add(&v->charsmap, map, e);
+        return code ? err_within(e, "precompiled_charsmap") : 0;
     }
     if (text_is(type, "Strip") || (text_is(type, "Replace") && is_blank_run(part))) {
         v->remove_extra = true;
@@ -200,7 +176,7 @@ static int read_added(struct vocab *v, const struct json *list, struct err *e) {
     return code ? err_within(e, "added_tokens") : 0;
 }
 
-static int read_document(struct vocab *v, const struct json *doc, struct err *e) {
+static int read_document(struct vocab *v, struct bpe *b, const struct json *doc, struct err *e) {
     const struct json *model = NULL, *added = json_get(doc, "added_tokens");
     struct text type = {0};
     bool fallback = false;
@@ -211,9 +187,13 @@ static int read_document(struct vocab *v, const struct json *doc, struct err *e)
     code = json_opt_text(model, "type", &type, e);
     if (code)
         return err_within(e, "model");
+    if (text_is(type, "BPE") || (!type.n && json_get(model, "merges")))
+        return bpe_read_json(v, b, doc, e);
+    if (b->pattern != SPLIT_UNKNOWN)
+        return err_set(e, ERR_INVALID, "a pattern is only for byte pair vocabularies");
     if (!text_is(type, "Unigram"))
         return type.n ? unsupported(e, "model type", type)
-                      : err_set(e, ERR_UNSUPPORTED, "model: no type, only Unigram is supported");
+                      : err_set(e, ERR_UNSUPPORTED, "model: no type, only Unigram and BPE are supported");
     code = json_opt_bool(model, "byte_fallback", &fallback, e);
     if (!code && fallback)
         code = err_set(e, ERR_UNSUPPORTED, "byte_fallback is not supported");
@@ -235,22 +215,15 @@ static int read_document(struct vocab *v, const struct json *doc, struct err *e)
     return code;
 }
 
-int vocab_read_json(struct vocab *v, struct text file, struct err *e) {
+int vocab_read_json(struct vocab *v, struct bpe *b, struct text file, struct err *e) {
     struct json *doc = NULL;
     str_addz(&v->unk_surface, " \xe2\x81\x87 ");
     int code = str_status(&v->unk_surface, e);
     code = code ? code : json_parse(file.p, file.n, &doc, e);
-    code = code ? code : read_document(v, doc, e);
+    code = code ? code : read_document(v, b, doc, e);
     json_free(doc);
     if (code)
         return code;
-    for (size_t i = 0; i < v->n; i++) {
-        if (v->pieces[i].kind != PIECE_CONTROL)
-            continue;
-        if (text_is(vocab_piece(v, i), "<pad>"))
-            v->pad = (int32_t)i;
-        else if (text_is(vocab_piece(v, i), "</s>"))
-            v->eos = (int32_t)i;
-    }
+    vocab_find_special(v);
     return 0;
 }

@@ -42,6 +42,45 @@ size_t utf8_count(struct text t) {
     return count;
 }
 
+static unsigned ascii_class(int32_t c) {
+    if (c == ' ' || (c >= '\t' && c <= '\r'))
+        return UTF8_SPACE;
+    if (c >= '0' && c <= '9')
+        return UTF8_NUMBER;
+    if (c >= 'A' && c <= 'Z')
+        return UTF8_UPPER;
+    return c >= 'a' && c <= 'z' ? UTF8_LOWER : 0;
+}
+
+unsigned utf8_class(int32_t cp) {
+    if (cp < 0x80)
+        return ascii_class(cp);
+    switch (utf8proc_category(cp)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT:
+        return UTF8_UPPER;
+    case UTF8PROC_CATEGORY_LL:
+        return UTF8_LOWER;
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+        return UTF8_OTHER;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+        return UTF8_MARK;
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+        return UTF8_NUMBER;
+    case UTF8PROC_CATEGORY_ZS:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return UTF8_SPACE;
+    default:
+        return cp == 0x85 ? UTF8_SPACE : 0; /* the one control character above ASCII that is White_Space */
+    }
+}
+
 size_t utf8_columns(struct text t) {
     size_t columns = 0;
     for (size_t i = 0; i < t.n;) {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MAX_ID = 1 << 24 };
 enum { EXTRA_IDS = 100 }; /* T5's sentinels (Raffel et al. 2020, section 3.1.4) */
 
 void vocab_init(struct vocab *v, const struct allocator *a) {
@@ -64,6 +65,28 @@ int vocab_add(struct vocab *v, struct text piece, float score, enum piece_kind k
     return code;
 }
 
+int vocab_put(struct vocab *v, size_t id, struct text piece, enum piece_kind kind, struct err *e) {
+    if (id >= MAX_ID)
+        return err_set(e, ERR_UNSUPPORTED, "id %zu: ids up to %d are supported", id, MAX_ID - 1);
+    if (!piece.n)
+        return err_set(e, ERR_FORMAT, "piece %zu is empty", id);
+    if (id < v->n && v->pieces[id].n)
+        return err_set(e, ERR_FORMAT, "id %zu is there twice", id);
+    int32_t other = vocab_find(v, piece);
+    if (other >= 0)
+        return err_set(e, ERR_FORMAT, "piece %zu has the text of piece %d", id, (int)other);
+    int code = mem_reserve(v->a, &v->pieces, &v->cap, id + 1, sizeof *v->pieces, e);
+    if (code)
+        return code;
+    for (; v->n <= id; v->n++)
+        v->pieces[v->n] = (struct piece){.kind = PIECE_UNUSED};
+    v->pieces[id] = (struct piece){.at = v->bytes.n, .n = piece.n, .kind = kind};
+    str_add(&v->bytes, piece.p, piece.n);
+    str_addc(&v->bytes, '\0');
+    code = str_status(&v->bytes, e);
+    return code ? code : map_put(&v->index, piece, id, e);
+}
+
 int vocab_add_extra(struct vocab *v, struct err *e) {
     if (vocab_find(v, text_of("<extra_id_0>")) >= 0 || vocab_find(v, text_of(SPACE_SYMBOL "<extra_id_0>")) >= 0)
         return 0;
@@ -75,6 +98,20 @@ int vocab_add_extra(struct vocab *v, struct err *e) {
             return code;
     }
     return 0;
+}
+
+void vocab_find_special(struct vocab *v) {
+    static const char *const ends[] = {"</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>"};
+    static const char *const pads[] = {"<pad>", "<|pad|>", "<|finetune_right_pad_id|>"};
+    for (size_t i = 0; i < v->n; i++) {
+        struct text t = vocab_piece(v, i);
+        if (v->pieces[i].kind != PIECE_CONTROL)
+            continue;
+        for (size_t k = 0; k < sizeof ends / sizeof *ends && v->eos < 0; k++)
+            v->eos = text_is(t, ends[k]) ? (int32_t)i : -1;
+        for (size_t k = 0; k < sizeof pads / sizeof *pads && v->pad < 0; k++)
+            v->pad = text_is(t, pads[k]) ? (int32_t)i : -1;
+    }
 }
 
 static void hash_u32(struct sha256 *s, uint32_t x) {

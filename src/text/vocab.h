@@ -30,6 +30,7 @@ struct vocab {
     size_t charsmap_offset; /* in the file, for errors */
     struct map index;
     bool dummy_prefix, remove_extra, escape;
+    bool over_bytes;       /* pieces are bytes, not UTF-8 with U+2581 for a blank */
     int32_t pad, eos, unk; /* -1: none */
 };
 
@@ -40,12 +41,19 @@ int32_t vocab_find(const struct vocab *v, struct text piece); /* -1 if absent */
 
 /* Adds the next id. ERR_FORMAT: empty, not UTF-8, not finite, or there already. */
 int vocab_add(struct vocab *v, struct text piece, float score, enum piece_kind kind, struct err *e);
+/* Gives id `id` a piece of bytes; ids between that have none yet are unused. ERR_FORMAT: empty, or there already; ERR_UNSUPPORTED:
+ * an id above 2^24. */
+int vocab_put(struct vocab *v, size_t id, struct text piece, enum piece_kind kind, struct err *e);
 /* Adds <extra_id_99> ... <extra_id_0> unless the pieces have sentinels already. */
 int vocab_add_extra(struct vocab *v, struct err *e);
+/* pad and eos from the control pieces: by the names that models in use have. */
+void vocab_find_special(struct vocab *v);
 /* SHA-256 over all that decides ids. */
 void vocab_hash(const struct vocab *v, char hex[65]);
 
 int vocab_read_spiece(struct vocab *v, struct text file, struct err *e); /* spiece.c */
-int vocab_read_json(struct vocab *v, struct text file, struct err *e);   /* hf_json.c */
+/* hf_json.c; fills b instead of scores where the model is BPE. */
+struct bpe;
+int vocab_read_json(struct vocab *v, struct bpe *b, struct text file, struct err *e);
 
 #endif

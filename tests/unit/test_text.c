@@ -132,6 +132,7 @@ int main(void) {
     SRunner *r = srunner_create(text_tokenizer_suite());
     srunner_add_suite(r, text_model_suite());
     srunner_add_suite(r, text_parts_suite());
+    srunner_add_suite(r, text_bpe_suite());
     srunner_add_suite(r, text_prompt_suite());
     srunner_add_suite(r, text_answer_suite());
     return test_run(r);

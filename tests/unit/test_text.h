@@ -8,6 +8,7 @@
 Suite *text_tokenizer_suite(void); /* real vocabulary: goldens, spans, both file forms */
 Suite *text_model_suite(void);     /* made models: kinds, normaliser flags, hostile files, allocation failures */
 Suite *text_parts_suite(void);     /* utf8, wire, trie */
+Suite *text_bpe_suite(void);
 Suite *text_prompt_suite(void);
 Suite *text_answer_suite(void);
 

@@ -407,7 +407,7 @@ static const struct {
      "Replace"},
     {RUNS, "{\"type\":\"ByteLevel\"}", "Unigram", ADDED, RSD_EUNSUPPORTED, "ByteLevel"},
     {RUNS, "null", "Unigram", ADDED, RSD_EUNSUPPORTED, "Metaspace"},
-    {RUNS, META, "BPE", ADDED, RSD_EUNSUPPORTED, "BPE"},
+    {RUNS, META, "WordPiece", ADDED, RSD_EUNSUPPORTED, "WordPiece"},
     {RUNS, META, "Unigram", "{\"id\":15,\"content\":\"x\",\"special\":false}", RSD_EUNSUPPORTED, "x (id 15)"},
     {RUNS, META, "Unigram", "{\"id\":20,\"content\":\"x\",\"special\":true}", RSD_EFORMAT, "id 20"},
     {RUNS, META, "Unigram", "{\"id\":4,\"content\":\"x\",\"special\":true}", RSD_EFORMAT, "id 4"},

@@ -170,6 +170,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_tokenizer_spans": (c_int, [_P, POINTER(_U32), POINTER(_U32)]),
     "rsd_tokenizer_decode": (c_int, [_P, _I32, c_size_t, _STR, _LEN]), "rsd_tokenizer_piece": (c_int, [_P, c_int32, _STR, _LEN]),
     "rsd_tokenizer_size": (c_int32, [_P]), "rsd_tokenizer_eos": (c_int32, [_P]), "rsd_tokenizer_pad": (c_int32, [_P]),
+    "rsd_tokenizer_open_pattern": (c_int, [_P, c_char_p, c_char_p, _OUT]), "rsd_tokenizer_bytes": (c_int, [_P]),
+    "rsd_tokenizer_pattern": (c_char_p, [_P]),
     "rsd_tokenizer_unk": (c_int32, [_P]), "rsd_tokenizer_hash": (c_char_p, [_P]), "rsd_tokenizer_path": (c_char_p, [_P]),
     "rsd_reply_parse": (c_int, [_P, c_char_p, c_size_t, c_size_t, c_int, _OUT]), "rsd_reply_close": (None, [_P]),
     "rsd_reply_id": (c_void_p, [_P, _LEN]), "rsd_reply_question": (c_void_p, [_P, _LEN]), "rsd_reply_text": (c_void_p, [_P, _LEN]),
