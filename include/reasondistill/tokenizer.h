@@ -39,12 +39,13 @@ RSD_API int rsd_tokenizer_encode(rsd_tokenizer *tok, const char *text, size_t le
  * in order, do not overlap, and cover the text but for blanks and characters that normalisation removed. A blank that became
  * the U+2581 of a piece belongs to that piece: of several in a row the last, the others are removed; the U+2581 in front of
  * the text covers nothing. Where one character became several pieces (one half: `1`, `/`, `2`) the first has its bytes and the
- * others none. Byte pair pieces lie end to end and cover everything, be it within a character. Arrays of the n of that call, borrowed as its ids. RSD_ESTATE before any encode. */
+ * others none. Byte pair pieces lie end to end and cover everything, be it within a character. Arrays of the n of that call,
+ * borrowed as its ids. RSD_ESTATE before any encode. */
 RSD_API int rsd_tokenizer_spans(const rsd_tokenizer *tok, const uint32_t **begin, const uint32_t **end);
 
 /* Ids to text, as sentencepiece decodes: U+2581 becomes a blank, blanks at the start are dropped, control ids print nothing, the
- * unknown id prints " \u2047 ", extra ids their name; of byte pairs the bytes, which may be no UTF-8. *text is borrowed until the next call, terminated, *len without the
- * terminator. RSD_EINVAL for an id outside the vocabulary (which, where), RSD_ENOMEM. */
+ * unknown id prints " \u2047 ", extra ids their name; of byte pairs the bytes, which may be no UTF-8. *text is borrowed until the
+ * next call, terminated, *len without the terminator. RSD_EINVAL for an id outside the vocabulary (which, where), RSD_ENOMEM. */
 RSD_API int rsd_tokenizer_decode(rsd_tokenizer *tok, const int32_t *ids, size_t n, const char **text, size_t *len);
 
 /* The piece of an id, e.g. "\u2581the" in UTF-8; for pieces of an encoded text see rsd_tokenizer_surface. Borrowed, as long as

@@ -2,6 +2,7 @@
  *
  * Work is counted, not estimated: multiplications and additions of every matrix product, each token through its own stack only;
  * the backward pass counts twice the forward pass, and nothing is counted for what is computed again. */
+#include "cli/bench_align.h"
 #include "cli/bench_peak.h"
 #include "cli/cli.h"
 #include "core/log.h"
@@ -24,7 +25,7 @@ static const struct shape shapes[] = {
 };
 
 struct bench {
-    const char *what, *shape, *tokenizer, *in;
+    const char *what, *shape, *tokenizer, *in, *method, *pattern;
     int64_t batch, enc, dec, steps, threads;
     double dropout;
     rsd_ctx *ctx;
@@ -341,31 +342,14 @@ static int64_t tokenize_one(struct bench *b, void *user, struct text line) {
     return (int64_t)n;
 }
 
-static int64_t align_one(struct bench *b, void *user, struct text line) {
-    rsd_reply *reply = NULL;
-    const rsd_alignment *alignment = NULL;
-    int64_t n = -1;
-    if (rsd_reply_parse(b->ctx, line.p, line.n, 0, 1, &reply) || rsd_aligner_align(user, reply, &alignment))
-        line_failed(b);
-    else
-        n = (int64_t)alignment->n_student;
-    rsd_reply_close(reply);
-    return n;
-}
-
 static int bench_text(struct bench *b) {
     rsd_tokenizer *tok = NULL;
-    rsd_aligner *a = NULL;
     int status = EXIT_FAILED;
-    if (rsd_tokenizer_open(b->ctx, b->tokenizer, &tok))
-        cli_failed(b->ctx);
-    else if (!strcmp(b->what, "tokenize"))
-        status = bench_lines(b, "tokens_per_s", tokenize_one, tok);
-    else if (rsd_aligner_open(b->ctx, tok, NULL, &a))
+    if (rsd_tokenizer_open_pattern(b->ctx, b->tokenizer, b->pattern, &tok))
         cli_failed(b->ctx);
     else
-        status = bench_lines(b, "positions_per_s", align_one, a); /* parsing of the line included */
-    rsd_aligner_close(a);
+        status = !strcmp(b->what, "align") ? bench_align(b->ctx, tok, b->in, b->method, (size_t)b->steps, &b->out)
+                                           : bench_lines(b, "tokens_per_s", tokenize_one, tok);
     rsd_tokenizer_close(tok);
     return status;
 }
@@ -374,7 +358,7 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
     struct bench *b = calloc(1, sizeof *b); /* too large for some stacks */
     if (!b)
         return EXIT_FAILED;
-    *b = (struct bench){.shape = "flan-t5-small", .batch = 8, .enc = 512, .dec = 128, .steps = 5};
+    *b = (struct bench){.shape = "flan-t5-small", .method = "span", .batch = 8, .enc = 512, .dec = 128, .steps = 5};
     const char *dtype = "fp32";
     const struct arg args[] = {
         {"case", ARG_TEXT, &b->what, "train|generate|encode|align|tokenize", .help = "what is measured", .needed = true},
@@ -389,6 +373,8 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
         {"--threads", ARG_INT, &b->threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
         {"--tokenizer", ARG_TEXT, &b->tokenizer, "FILE", .help = "for tokenize and align"},
         {"--in", ARG_TEXT, &b->in, "FILE", .help = "lines of text (tokenize) or replies (align)"},
+        {"--method", ARG_TEXT, &b->method, "span|dtw", .help = "of align"},
+        {"--pattern", ARG_TEXT, &b->pattern, "gpt2|cl100k|o200k", .help = "of a byte pair tokenizer"},
     };
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
     if (status != ARGS_GO_ON)

@@ -1,0 +1,123 @@
+/* Replies are parsed before the clock starts. A cold step has a new aligner, which remembers no text; a warm one has aligned all of
+ * them before. Nothing is cut behind the answer, so all tokens count. */
+#include "cli/bench_align.h"
+
+#include "core/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct replies {
+    rsd_ctx *ctx;
+    rsd_reply **v;
+    size_t n, cap, tokens;
+};
+
+static int read_replies(struct replies *r, const char *path) {
+    struct err e = {0};
+    struct lines in;
+    struct text line;
+    int more = 0, got = 0;
+    if (lines_open(&in, &mem_std, path, (size_t)64 << 20, &e))
+        return cli_err(&e);
+    while (!got && !e.code && (more = lines_next(&in, &line, &e)) > 0)
+        for (size_t choice = 0; line.n && !got && !mem_reserve(&mem_std, &r->v, &r->cap, r->n + 1, sizeof(void *), &e);
+             choice++) {
+            got = rsd_reply_parse(r->ctx, line.p, line.n, choice, 1, &r->v[r->n]);
+            if (!got)
+                r->tokens += rsd_reply_tokens(r->v[r->n++]);
+            else if (got < 0)
+                fprintf(stderr, "%s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
+            else if (choice)
+                break;
+        }
+    lines_close(&in);
+    if (e.code)
+        return cli_err(&e);
+    if (!r->n)
+        fprintf(stderr, "reasondistill bench: %s holds no reply\n", path);
+    return got < 0 || !r->n ? EXIT_FAILED : EXIT_OK;
+}
+
+static double align_all(const struct replies *r, rsd_aligner *a, size_t *positions) {
+    double start = clock_seconds();
+    *positions = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const rsd_alignment *alignment = NULL;
+        if (rsd_aligner_align(a, r->v[i], &alignment))
+            return -1;
+        *positions += alignment->n_student;
+    }
+    return clock_seconds() - start;
+}
+
+/* What tokenising the replies' texts alone takes. */
+static double tokenize_all(const struct replies *r, rsd_tokenizer *tok) {
+    double start = clock_seconds();
+    for (size_t i = 0; i < r->n; i++) {
+        const int32_t *ids;
+        size_t len, n;
+        const char *text = rsd_reply_text(r->v[i], &len);
+        if (rsd_tokenizer_encode(tok, text, len, &ids, &n))
+            return -1;
+    }
+    return clock_seconds() - start;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, size_t n) {
+    qsort(v, n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+static void put(struct json_out *out, const char *key, double v) {
+    json_put_key(out, key);
+    json_put_double(out, v);
+}
+
+int bench_align(rsd_ctx *ctx, rsd_tokenizer *tok, const char *in, const char *method, size_t steps, struct json_out *out) {
+    struct replies r = {.ctx = ctx};
+    rsd_aligner *a = NULL;
+    rsd_aligner_options o;
+    double seconds[3][BENCH_ALIGN_STEPS]; /* cold, warm, the tokenizer alone */
+    size_t positions = 0;
+    int status = read_replies(&r, in);
+    rsd_aligner_options_init(&o, sizeof o);
+    o.method = strcmp(method, "dtw") ? RSD_ALIGN_SPAN : RSD_ALIGN_DTW;
+    o.cut_after_answer = 0;
+    for (size_t s = 0; s < steps && status == EXIT_OK; s++) {
+        rsd_aligner_close(a);
+        a = NULL;
+        seconds[0][s] = seconds[1][s] = seconds[2][s] = -1;
+        if (!rsd_aligner_open(ctx, tok, &o, &a)) {
+            seconds[0][s] = align_all(&r, a, &positions);
+            seconds[1][s] = align_all(&r, a, &positions);
+            seconds[2][s] = tokenize_all(&r, tok);
+        }
+        if (seconds[0][s] < 0 || seconds[1][s] < 0 || seconds[2][s] < 0)
+            status = cli_failed(ctx);
+    }
+    if (status == EXIT_OK) {
+        double n = (double)r.n, cold = median(seconds[0], steps), warm = median(seconds[1], steps),
+               own = median(seconds[2], steps);
+        json_put_key(out, "method");
+        json_put_z(out, method);
+        put(out, "replies", n);
+        put(out, "tokens_a_reply", (double)r.tokens / n);
+        put(out, "seconds", warm);
+        put(out, "cold_seconds", cold);
+        put(out, "tokenize_seconds", own);
+        put(out, "replies_per_s", n / (warm - own)); /* tokenising the replies' texts left out */
+        put(out, "cold_replies_per_s", n / (cold - own));
+        put(out, "positions_per_s", (double)positions / warm);
+    }
+    rsd_aligner_close(a);
+    for (size_t i = 0; i < r.n; i++)
+        rsd_reply_close(r.v[i]);
+    mem_free(&mem_std, r.v);
+    return status;
+}
