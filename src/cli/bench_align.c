@@ -20,17 +20,15 @@ static int read_replies(struct replies *r, const char *path) {
     int more = 0, got = 0;
     if (lines_open(&in, &mem_std, path, (size_t)64 << 20, &e))
         return cli_err(&e);
-    while (!got && !e.code && (more = lines_next(&in, &line, &e)) > 0)
-        for (size_t choice = 0; line.n && !got && !mem_reserve(&mem_std, &r->v, &r->cap, r->n + 1, sizeof(void *), &e);
-             choice++) {
-            got = rsd_reply_parse(r->ctx, line.p, line.n, choice, 1, &r->v[r->n]);
-            if (!got)
-                r->tokens += rsd_reply_tokens(r->v[r->n++]);
-            else if (got < 0)
-                fprintf(stderr, "%s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
-            else if (choice)
+    while (got >= 0 && !e.code && (more = lines_next(&in, &line, &e)) > 0)
+        for (size_t choice = 0; line.n; choice++) { /* until it says that there is no such choice */
+            if (mem_reserve(&mem_std, &r->v, &r->cap, r->n + 1, sizeof(void *), &e) ||
+                (got = rsd_reply_parse(r->ctx, line.p, line.n, choice, 1, &r->v[r->n])))
                 break;
+            r->tokens += rsd_reply_tokens(r->v[r->n++]);
         }
+    if (got < 0)
+        fprintf(stderr, "%s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
     lines_close(&in);
     if (e.code)
         return cli_err(&e);
