@@ -1,6 +1,7 @@
 /* The vectorised table: this file is compiled once per instruction set (meson.build) with KERNELS_VARIANT naming the copy, and
  * kernels_choose takes the best that the CPU has. Its parts are included, so that nothing but the table leaves the copy. */
 #include "kernels/cpu_attention.h"
+#include "kernels/cpu_distill.h"
 #include "kernels/cpu_elementwise.h"
 #include "kernels/cpu_loss.h"
 #include "kernels/cpu_product.h"
@@ -34,6 +35,7 @@ const struct kernels JOIN(kernels_table_, KERNELS_VARIANT) = {
     .lerp = lerp_cpu,
     .row_lse = row_lse_cpu,
     .soft_xent = soft_xent_cpu,
+    .distill = distill_cpu,
     .row_argmax = row_argmax_cpu,
     .row_pick = row_pick_cpu,
     .sum_squares = sum_squares_cpu,

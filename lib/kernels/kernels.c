@@ -324,6 +324,13 @@ void soft_xent(const struct exec *x, float *loss, struct mat logits, const float
     }
 }
 
+void distill(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits, const struct distill_rows *t,
+             int grad) {
+    if (READY(logits)) {
+        x->k->distill(x, nll, smooth, soft, logits, t, grad);
+    }
+}
+
 void row_argmax(const struct exec *x, int32_t *best, struct mat logits) {
     if (READY(logits)) {
         x->k->row_argmax(x, best, logits);

@@ -141,6 +141,46 @@ void row_lse(const struct exec *x, float *lse, struct mat logits);
  * with p = 1 are hard labels. With grad = 0 logits stay as they are. */
 void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
                const float *weight, int kl, int grad);
+/* How the student's row q = softmax(logits[r]) is compared with what the teacher told about it. */
+enum {
+    DISTILL_NONE,    /* hard label alone */
+    DISTILL_FORWARD, /* sum_j p_j log(p_j / s_j) */
+    DISTILL_REVERSE, /* sum_j s_j log(s_j / p_j) - s_j + p_j, where a p_j below 1e-6 counts as 1e-6 */
+    DISTILL_JS,      /* sum_j (p_j log(p_j / m_j) + s_j log(s_j / m_j)) / 2    m = (p + s) / 2 */
+    DISTILL_SORTED,  /* sum_j |p_j - s_j|, both sorted: classes are the student's most probable tokens */
+    DISTILL_UNLIKELY /* -log(1 - q_label) */
+};
+/* The classes j and the student's probability s_j of each; t is what the teacher's row lacks.
+ *   drop         the row's tokens: s_j = q_j, p_j as given
+ *   renormalise  the row's tokens, p_j divided by their sum. FORWARD and SORTED: s_j = q_j; else s_j = q_j / sum_i q_i, as a q
+ *                outside the row would meet a p of 0
+ *   bucket       the row's tokens and one class more for all others: t against R = 1 - sum_i q_i, summed over the others and not
+ *                by a difference; both sides sum to 1 */
+enum { DISTILL_DROP, DISTILL_RENORMALISE, DISTILL_BUCKET };
+/* A temperature acts on the classes that are compared: p_j^(1/T), s_j^(1/T), each divided by their sum (drop: the sum over the
+ * row and t, and over all q_v), and the divergence is multiplied by T^2. SORTED and UNLIKELY have none. */
+struct distill {
+    int kind, tail;
+    float temperature;
+    float smoothing; /* of the hard label: it is (1 - smoothing) label + smoothing / V */
+};
+struct distill_rows {
+    const int32_t *labels;      /* [T] */
+    struct sparse_rows targets; /* of distinct ids; offsets NULL: each row its label with probability 1 */
+    const float *tails;         /* t of each row; NULL: 1 - the row's sum, at least 0 */
+    const float *top;           /* SORTED: [T, top_k], largest first, 0 behind the last */
+    size_t top_k;
+    const struct distill *how; /* row r: how[which[r]] */
+    const uint8_t *which;
+    const float *hard, *smooth, *soft; /* [T] weights of the gradients below */
+};
+/* nll[r] = -log q_label, smooth[r] = the same with smoothing, soft[r] = the divergence (0 for NONE), and, with grad,
+ *   logits[r,:] = hard nll' + smooth smooth' + soft soft'      (=; a weight of 0 adds nothing)
+ * Each gradient is that of a sum over classes: with c_j = d soft / d log s_j, d soft / d logit_v = c_v - s_v sum_j c_j for a
+ * class of one token, and that of the bucket spread by q_v / R over its tokens (soft_classes in cpu_distill.h). Logits of any
+ * finite size: exponents are taken from each row's maximum. */
+void distill(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits, const struct distill_rows *t,
+             int grad);
 /* best[r] = argmax_v logits[r,v], the first of equals; NaN is never the best unless all are (then 0) */
 void row_argmax(const struct exec *x, int32_t *best, struct mat logits);
 /* picked[r] = logits[r, ids[r]] */

@@ -456,6 +456,7 @@ const struct kernels kernels_table_reference = {
     .lerp = lerp_ref,
     .row_lse = row_lse_ref,
     .soft_xent = soft_xent_ref,
+    .distill = distill_reference,
     .row_argmax = row_argmax_ref,
     .row_pick = row_pick_ref,
     .sum_squares = sum_squares_ref,

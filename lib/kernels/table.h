@@ -39,6 +39,8 @@ struct kernels {
     void (*row_lse)(const struct exec *, float *lse, struct mat logits);
     void (*soft_xent)(const struct exec *, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
                       const float *weight, int kl, int grad);
+    void (*distill)(const struct exec *, float *nll, float *smooth, float *soft, struct mat logits, const struct distill_rows *t,
+                    int grad);
     void (*row_argmax)(const struct exec *, int32_t *best, struct mat logits);
     void (*row_pick)(const struct exec *, float *picked, struct mat logits, const int32_t *ids);
     double (*sum_squares)(const struct exec *, struct mat a);
@@ -46,7 +48,9 @@ struct kernels {
 };
 
 extern const struct kernels kernels_table_reference; /* reference.c */
-extern const struct kernels kernels_table_generic;   /* cpu.c, compiled once per instruction set */
+void distill_reference(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits,
+                       const struct distill_rows *t, int grad); /* reference_distill.c: a part of the reference table */
+extern const struct kernels kernels_table_generic;              /* cpu.c, compiled once per instruction set */
 #ifdef KERNELS_X86
 extern const struct kernels kernels_table_avx2, kernels_table_avx512;
 #endif

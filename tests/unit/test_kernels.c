@@ -10,6 +10,7 @@
 
 Suite *attention_suite(void);
 Suite *loss_suite(void);
+Suite *distill_suite(void);
 
 /* Awkward shapes, one that is a single task, some that are many. */
 static const size_t shapes[][2] = {{1, 1}, {3, 17}, {17, 3}, {129, 129}, {1, 40000}, {300, 257}};
@@ -408,5 +409,6 @@ int main(void) {
     SRunner *r = srunner_create(s);
     srunner_add_suite(r, attention_suite());
     srunner_add_suite(r, loss_suite());
+    srunner_add_suite(r, distill_suite());
     return test_run(r);
 }
