@@ -219,13 +219,22 @@ class t5 : public handle<rsd_t5, rsd_t5_close> {
 
 class loss : public handle<rsd_loss, rsd_loss_close> {
   public:
-    explicit loss(const context &ctx, int kind = RSD_LOSS_KL) : handle(ctx) {
-        rsd_loss_options o;
-        rsd_loss_options_init(&o, sizeof o);
-        o.kind = kind;
+    explicit loss(const context &ctx, int kind = RSD_LOSS_KL) : loss(ctx, options(kind)) {}
+    loss(const context &ctx, const rsd_loss_options &o) : handle(ctx) {
         rsd_loss *p = nullptr;
         check(rsd_loss_open(ctx.get(), &o, &p));
         p_.reset(p);
+    }
+    /* A kind's defaults, to be changed. */
+    static rsd_loss_options options(int kind = RSD_LOSS_KL) {
+        rsd_loss_options o;
+        rsd_loss_options_init(&o, sizeof o);
+        o.kind = kind;
+        return o;
+    }
+    /* Other options for the sequences of one format. */
+    void set_format(int format, const rsd_loss_options &o) {
+        check(rsd_loss_set_format(get(), format, &o));
     }
     /* Head and loss for the model's last forward; the mean over the batch. */
     double apply(const t5 &model, const rsd_batch &b) {

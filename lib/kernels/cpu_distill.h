@@ -97,7 +97,8 @@ static void teacher_classes(struct classes *k, const float *probs, const float *
         k->p[i] = probs ? (double)probs[i] : 1;
         sum += k->p[i];
     }
-    rest = tail ? (double)*tail : fmax(0, 1 - sum);
+    rest = tail ? (double)*tail : 1 - sum;
+    rest = rest < 1e-6 ? 0 : rest;
     if (how->temperature > 1 || how->temperature < 1) {
         sum = 0;
         rest = sharpen(rest, (double)how->temperature);

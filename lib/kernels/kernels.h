@@ -167,7 +167,7 @@ struct distill {
 struct distill_rows {
     const int32_t *labels;      /* [T] */
     struct sparse_rows targets; /* of distinct ids; offsets NULL: each row its label with probability 1 */
-    const float *tails;         /* t of each row; NULL: 1 - the row's sum, at least 0 */
+    const float *tails;         /* t of each row; NULL: 1 - the row's sum. Below 1e-6 it is rounding, and 0 */
     const float *top;           /* SORTED: [T, top_k], largest first, 0 behind the last */
     size_t top_k;
     const struct distill *how; /* row r: how[which[r]] */

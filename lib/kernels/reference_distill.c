@@ -156,7 +156,8 @@ static double soft_row(const struct distill_rows *t, size_t r, const float *z, s
     for (size_t i = 0; i < n; i++) {
         rest -= probs ? (double)probs[i] : 1;
     }
-    rest = t->tails && how->kind != DISTILL_SORTED ? (double)t->tails[r] : rest > 0 ? rest : 0;
+    rest = t->tails && how->kind != DISTILL_SORTED ? (double)t->tails[r] : rest;
+    rest = rest < 1e-6 ? 0 : rest;
     teacher(q, probs, n, rest, how, p.T, how->tail == DISTILL_DROP || p.side == WITH_REST);
     size_t classes = n + (p.side == WITH_REST);
     for (size_t j = 0; j < classes; j++) {

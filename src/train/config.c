@@ -48,7 +48,7 @@ static const struct key run_keys[] = {
     {"max_dec", &key_int, AT(max_dec), "512", 1, 1e6, NULL, false, "items with a longer target are left out"},
     {"formats", &type_formats, AT(formats), "{}", 0, 1e9, NULL, false,
      "share of each format in the items drawn; {}: all of the data set equally"},
-    {"loss", &key_choice, AT(loss), "\"kl\"", 0, 0, loss_kind_name, false, "kl: the teacher's probabilities; ce: its words"},
+    {"loss", &key_choice, AT(loss), "\"kl\"", 0, 0, rsd_loss_kind_name, false, "kl: the teacher's probabilities; ce: its words"},
     {"optimizer", &key_choice, AT(optimizer), "\"adamw\"", 0, 0, optimizer_choice, false, "how gradients become steps"},
     {"lr", &key_number, AT(lr), "5e-4", 0, 1e3, NULL, false, "peak learning rate"},
     {"beta1", &key_number, AT(beta1), "0.9", 0, 0.999999, NULL, false, "decay of the mean of gradients"},

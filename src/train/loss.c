@@ -1,87 +1,46 @@
 /* Losses over tiles of logits: a tile comes in, its gradient goes out in the same memory, and sums stay behind.
  *
- * Every kind of loss is a function from the rows of one tile to a loss per row and a gradient in place of the logits
- * (struct loss_kind): a new kind is a new function and a line in `kinds`. What all kinds share is here once: the checks of the
- * targets, the weight of each row, counting, and the sums in double precision.
- *
- * Sample matching and distribution matching as in Fu et al. 2023, section 3; the KL term of a row is that of Hinton et al. 2015
- * on the teacher's k most probable tokens. */
+ * The arithmetic on rows is one kernel (`distill`), which knows every divergence and takes for each row the weights of its
+ * gradients. Here is what belongs to a batch: which options a sequence has, its weights and sign, chunks over several rows,
+ * counting, and the sums in double precision. The definitions, with derivations and sources, are in reasondistill/loss.h. */
 #include "train/loss.h"
 
 #include "base/ctx.h"
 #include "base/options.h"
+#include "kernels/kernels.h"
+#include "reasondistill/format.h"
 
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_loss_options, reserved);
-
-static const rsd_loss_options loss_defaults = {.size = sizeof(rsd_loss_options), .kind = RSD_LOSS_KL};
-
-/* Probabilities of a row are single precision: a full row of 32,000 entries may exceed 1 by rounding alone. */
-static const double ROW_SUM_MAX = 1 + 1e-3;
+enum { SETS = 1 + RSD_FORMATS }; /* options: of rsd_loss_open, then of each format */
 
 struct rsd_loss {
     rsd_ctx *ctx;
-    rsd_loss_options o;
-    struct arena arena; /* of the tile at hand */
-    rsd_batch b;        /* what rsd_loss_begin was given; n = 0 before */
+    rsd_loss_options o[SETS];
+    struct distill how[2][SETS]; /* replies to learn from; wrong ones */
+    struct arena arena;          /* of the tile at hand */
+    rsd_batch b;                 /* what rsd_loss_begin was given; n = 0 before */
     double scale;
     int32_t max_id; /* largest id of the targets: to be compared with the vocabulary that the first tile tells */
     rsd_loss_result sum;
 };
 
-/* The rows of one tile, made ready for a kind. */
-struct rows {
-    struct mat logits;
-    const int32_t *labels;
-    const float *lse, *weight; /* weight: of position and sequence, times scale */
-    float *loss;               /* out, without the weight */
-    size_t first;              /* position of row 0 in the batch */
-};
+static const rsd_batch batch_defaults = {.size = sizeof(rsd_batch)};
 
-struct loss_kind {
-    const char *name;
-    void (*tile)(rsd_loss *l, const struct exec *x, const struct rows *r);
-};
+/* ---- options ---- */
 
-/* Each row its label with probability 1. */
-static void hard_rows(rsd_loss *l, const struct exec *x, const struct rows *r, int kl) {
-    size_t n = r->logits.rows;
-    uint32_t *offsets = arena_take(&l->arena, n + 1, sizeof *offsets, x->err);
-    float *ones = arena_take(&l->arena, n, sizeof *ones, x->err);
-    if (!offsets || !ones)
-        return;
-    for (size_t i = 0; i <= n; i++)
-        offsets[i] = (uint32_t)i;
-    for (size_t i = 0; i < n; i++)
-        ones[i] = 1;
-    soft_xent(x, r->loss, r->logits, r->lse, (struct sparse_rows){offsets, r->labels, ones}, r->weight, kl, 1);
-}
-
-static void ce_tile(rsd_loss *l, const struct exec *x, const struct rows *r) {
-    hard_rows(l, x, r, 0);
-}
-
-static void kl_tile(rsd_loss *l, const struct exec *x, const struct rows *r) {
-    if (!l->b.row_offsets) {
-        hard_rows(l, x, r, 1);
-        return;
-    }
-    const uint32_t *offsets = l->b.row_offsets + r->first;
-    soft_xent(x, r->loss, r->logits, r->lse,
-              (struct sparse_rows){offsets, l->b.row_ids + offsets[0], l->b.row_probs + offsets[0]}, r->weight, 1, 1);
-}
-
-static const struct loss_kind kinds[] = {[RSD_LOSS_CE] = {"ce", ce_tile}, [RSD_LOSS_KL] = {"kl", kl_tile}};
-enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
-
-const char *loss_kind_name(int kind) {
-    return kind >= 0 && kind < N_KINDS ? kinds[kind].name : NULL;
-}
-
-int rsd_loss_options_init(rsd_loss_options *o, size_t size) {
-    return options_init(o, size, &loss_defaults, sizeof loss_defaults, NULL);
+static void set_options(rsd_loss *l, size_t i, const rsd_loss_options *o) {
+    static const int kinds[] = {
+        [RSD_LOSS_CE] = DISTILL_NONE, [RSD_LOSS_KL] = DISTILL_FORWARD, [RSD_LOSS_REVERSE_KL] = DISTILL_REVERSE,
+        [RSD_LOSS_JS] = DISTILL_JS,   [RSD_LOSS_ALM] = DISTILL_NONE,   [RSD_LOSS_ULD] = DISTILL_SORTED};
+    static const int tails[] = {
+        [RSD_TAIL_DROP] = DISTILL_DROP, [RSD_TAIL_RENORMALISE] = DISTILL_RENORMALISE, [RSD_TAIL_BUCKET] = DISTILL_BUCKET};
+    float smoothing = (float)o->label_smoothing;
+    l->o[i] = *o;
+    l->how[0][i] = (struct distill){loss_alpha(o) < 1 ? kinds[o->kind] : DISTILL_NONE, tails[o->tail],
+                                    o->kind == RSD_LOSS_ALM ? 1 : (float)o->temperature, smoothing};
+    l->how[1][i] = (struct distill){o->unlikelihood > 0 ? DISTILL_UNLIKELY : DISTILL_NONE, DISTILL_DROP, 1, 0};
 }
 
 int rsd_loss_open(rsd_ctx *ctx, const rsd_loss_options *options, rsd_loss **out) {
@@ -90,15 +49,14 @@ int rsd_loss_open(rsd_ctx *ctx, const rsd_loss_options *options, rsd_loss **out)
         return RSD_EINVAL;
     *out = NULL;
     rsd_loss_options o;
-    if (options_read(&o, sizeof o, &loss_defaults, options, "rsd_loss_options", &e))
+    if (loss_read_options(&o, options, &e))
         return ctx_return(ctx, e.code, &e);
-    if (o.kind < 0 || o.kind >= N_KINDS || o.reserved)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_loss_options: kind %d is none of RSD_LOSS_..., or reserved is not 0", (int)o.kind);
     rsd_loss *l = mem_zero(&ctx->alloc, 1, sizeof *l, &e);
     if (!l)
         return ctx_return(ctx, e.code, &e);
     l->ctx = ctx;
-    l->o = o;
+    for (size_t i = 0; i < SETS; i++)
+        set_options(l, i, &o);
     arena_init(&l->arena, &ctx->alloc);
     *out = l;
     return RSD_OK;
@@ -111,7 +69,34 @@ void rsd_loss_close(rsd_loss *l) {
     mem_free(&l->ctx->alloc, l);
 }
 
-static const rsd_batch batch_defaults = {.size = sizeof(rsd_batch)};
+int rsd_loss_set_format(rsd_loss *l, int format, const rsd_loss_options *options) {
+    struct err e = {0};
+    if (!l)
+        return RSD_EINVAL;
+    if (format < 0 || format >= RSD_FORMATS)
+        return ctx_fail(l->ctx, RSD_EINVAL, "rsd_loss_set_format: there is no format %d", format);
+    rsd_loss_options o = l->o[0];
+    if (options && loss_read_options(&o, options, &e))
+        return ctx_return(l->ctx, e.code, &e);
+    memset(&l->b, 0, sizeof l->b); /* a batch that was begun with other options has not been checked for these */
+    set_options(l, 1 + (size_t)format, &o);
+    return RSD_OK;
+}
+
+/* ---- batches ---- */
+
+static size_t set_of(const rsd_batch *b, size_t s) {
+    return b->formats && b->formats[s] < RSD_FORMATS ? 1 + (size_t)b->formats[s] : 0;
+}
+
+static bool is_wrong(const rsd_loss *l, size_t s) {
+    return l->b.signs && l->b.signs[s] < 0 && l->o[set_of(&l->b, s)].unlikelihood > 0;
+}
+
+static bool uses_chunks(const rsd_loss *l, size_t s) {
+    const rsd_loss_options *o = &l->o[set_of(&l->b, s)];
+    return o->kind == RSD_LOSS_ALM && loss_alpha(o) < 1 && !is_wrong(l, s);
+}
 
 static double weight_of(const rsd_batch *b, size_t s, size_t t) {
     return (b->weights ? (double)b->weights[t] : 1) * (b->seq_weights ? (double)b->seq_weights[s] : 1);
@@ -128,54 +113,16 @@ double rsd_loss_weight(const rsd_batch *batch) {
     return sum;
 }
 
-static bool good_weight(float w) {
-    return isfinite(w) && w >= 0;
-}
-
-/* Entries of one row: probabilities that can be probabilities. */
-static int check_row(const rsd_batch *b, size_t t, int32_t *max_id, struct err *e) {
-    double sum = 0;
-    for (size_t i = b->row_offsets[t]; i < b->row_offsets[t + 1]; i++) {
-        float p = b->row_probs[i];
-        if (!(p >= 0 && p <= 1))
-            return err_set(e, ERR_INVALID, "batch: position %zu: a row_probs entry is outside [0, 1]", t);
-        if (b->row_ids[i] < 0)
-            return err_set(e, ERR_INVALID, "batch: position %zu: row_ids entry %d is negative", t, (int)b->row_ids[i]);
-        if (b->row_ids[i] > *max_id)
-            *max_id = b->row_ids[i];
-        sum += (double)p;
-    }
-    if (sum > ROW_SUM_MAX)
-        return err_set(e, ERR_INVALID, "batch: position %zu: the probabilities of its row sum to more than 1", t);
-    return 0;
-}
-
-static int check_batch(const rsd_batch *b, int32_t *max_id, struct err *e) {
-    if (!b->n || !b->dec_ids || !b->dec_offsets)
-        return err_set(e, ERR_INVALID, "batch: no sequences, or dec_ids or dec_offsets is NULL");
-    if (b->row_offsets && (!b->row_ids || !b->row_probs))
-        return err_set(e, ERR_INVALID, "batch: row_offsets without row_ids and row_probs");
-    if (b->dec_offsets[0] != 0 || (b->row_offsets && b->row_offsets[0] != 0))
-        return err_set(e, ERR_INVALID, "batch: dec_offsets and row_offsets must start at 0");
-    for (size_t s = 0; s < b->n; s++) {
-        if (b->dec_offsets[s + 1] <= b->dec_offsets[s])
-            return err_set(e, ERR_INVALID, "batch: sequence %zu has no target tokens (dec_offsets must rise)", s);
-        if (b->seq_weights && !good_weight(b->seq_weights[s]))
-            return err_set(e, ERR_INVALID, "batch: seq_weights of sequence %zu is not a finite number of at least 0", s);
-    }
-    *max_id = 0;
-    size_t T = b->dec_offsets[b->n];
-    for (size_t t = 0; t < T; t++) {
-        if (b->dec_ids[t] < 0)
-            return err_set(e, ERR_INVALID, "batch: position %zu: id %d is negative", t, (int)b->dec_ids[t]);
-        if (b->dec_ids[t] > *max_id)
-            *max_id = b->dec_ids[t];
-        if (b->weights && !good_weight(b->weights[t]))
-            return err_set(e, ERR_INVALID, "batch: the weight of position %zu is not a finite number of at least 0", t);
-        if (b->row_offsets && b->row_offsets[t + 1] < b->row_offsets[t])
-            return err_set(e, ERR_INVALID, "batch: row_offsets fall at position %zu", t);
-        if (b->row_offsets && check_row(b, t, max_id, e))
-            return e->code;
+/* What the kinds in use need from the batch. */
+static int check_needs(const rsd_loss *l, struct err *e) {
+    for (size_t s = 0; s < l->b.n; s++) {
+        const rsd_loss_options *o = &l->o[set_of(&l->b, s)];
+        if (uses_chunks(l, s) && !l->b.chunk_begin)
+            return err_set(e, ERR_INVALID,
+                           "batch: it has no chunks, which loss alm compares: align the replies again, with chunks");
+        if (o->kind == RSD_LOSS_ULD && loss_alpha(o) < 1 && !l->b.top_probs)
+            return err_set(e, ERR_INVALID,
+                           "batch: it has no top_probs, which loss uld compares: align the replies again, with top_probs");
     }
     return 0;
 }
@@ -188,13 +135,20 @@ int rsd_loss_begin(rsd_loss *l, const rsd_batch *batch, double scale) {
     l->sum = (rsd_loss_result){.size = sizeof l->sum};
     if (!batch || !isfinite(scale) || scale < 0)
         return ctx_fail(l->ctx, RSD_EINVAL, "rsd_loss_begin: no batch, or a scale that is not a finite number of at least 0");
-    rsd_batch b;
-    if (options_read(&b, sizeof b, &batch_defaults, batch, "rsd_batch", &e) || check_batch(&b, &l->max_id, &e))
-        return ctx_return(l->ctx, e.code, &e);
-    l->b = b;
+    int code = options_read(&l->b, sizeof l->b, &batch_defaults, batch, "rsd_batch", &e);
+    if (!code)
+        code = loss_check_batch(&l->b, &l->max_id, &e);
+    if (!code)
+        code = check_needs(l, &e);
+    if (code) {
+        memset(&l->b, 0, sizeof l->b);
+        return ctx_return(l->ctx, code, &e);
+    }
     l->scale = scale;
     return RSD_OK;
 }
+
+/* ---- tiles ---- */
 
 static int check_tile(const rsd_loss *l, const rsd_tile *tile, struct err *e) {
     const rsd_batch *b = &l->b;
@@ -214,23 +168,116 @@ static int check_tile(const rsd_loss *l, const rsd_tile *tile, struct err *e) {
     return 0;
 }
 
+/* One tile's rows: weights and results, each [n]. */
+struct rows {
+    size_t first, n;                     /* positions of the batch */
+    double *weight, *ce, *d;             /* of the position and sequence; factors on the two parts of the loss */
+    float *hard, *smooth, *soft;         /* weights of the kernel's gradients */
+    float *nll, *ce_loss, *d_loss, *alm; /* what came out; alm: the chunk's loss */
+    uint8_t *which;
+    int32_t *best;
+    bool chunks;
+};
+
+static int take_rows(rsd_loss *l, struct rows *r, struct err *e) {
+    float **floats[] = {&r->hard, &r->smooth, &r->soft, &r->nll, &r->ce_loss, &r->d_loss, &r->alm};
+    double **doubles[] = {&r->weight, &r->ce, &r->d};
+    arena_reset(&l->arena);
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
+        *floats[i] = arena_take(&l->arena, r->n, sizeof(float), e);
+    for (size_t i = 0; i < sizeof doubles / sizeof doubles[0]; i++)
+        *doubles[i] = arena_take(&l->arena, r->n, sizeof(double), e);
+    r->which = arena_take(&l->arena, r->n, 1, e);
+    r->best = arena_take(&l->arena, r->n, sizeof(int32_t), e);
+    return e->code;
+}
+
+static void fill_rows(const rsd_loss *l, const rsd_tile *tile, struct rows *r) {
+    for (size_t s = tile->first_sequence, i = 0; s < tile->first_sequence + tile->n_sequences; s++) {
+        size_t set = set_of(&l->b, s);
+        const rsd_loss_options *o = &l->o[set];
+        bool wrong = is_wrong(l, s);
+        double alpha = loss_alpha(o);
+        r->chunks = r->chunks || uses_chunks(l, s);
+        for (size_t t = l->b.dec_offsets[s]; t < l->b.dec_offsets[s + 1]; t++, i++) {
+            r->weight[i] = weight_of(&l->b, s, t);
+            r->ce[i] = wrong ? 0 : o->weight * alpha;
+            r->d[i] = o->weight * (wrong ? o->unlikelihood : 1 - alpha);
+            r->hard[i] = r->alm[i] = 0;
+            r->smooth[i] = (float)(l->scale * r->weight[i] * r->ce[i]);
+            r->soft[i] = (float)(l->scale * r->weight[i] * r->d[i]);
+            r->which[i] = (uint8_t)(set + (wrong ? SETS : 0));
+        }
+    }
+}
+
+/* log(1 - (1 - 2^-20) e^u) for u <= 0: finite at 0, and without a difference of nearly equal numbers near it. */
+static double log_not(double u) {
+    return log(-expm1(u) + 0x1p-20 * exp(u));
+}
+
+/* Chunks of sequences that use them: loss of each position, weight of its gradient. RSD_LOSS_ALM tells the formula. */
+static void chunk_rows(const rsd_loss *l, const rsd_tile *tile, struct rows *r) {
+    const rsd_batch *b = &l->b;
+    size_t s = tile->first_sequence;
+    for (size_t c = 0; c < b->n_chunks; c++) {
+        size_t from = b->chunk_begin[c], to = b->chunk_end[c];
+        if (from < r->first || from >= r->first + r->n)
+            continue;
+        while (b->dec_offsets[s + 1] <= from)
+            s++;
+        if (!uses_chunks(l, s))
+            continue;
+        double T = l->o[set_of(b, s)].temperature, log_a = (double)b->chunk_logprobs[c] / T, a = exp(log_a), u = 0, weight = 0;
+        for (size_t i = from - r->first; i < to - r->first; i++) {
+            u -= (double)r->nll[i] / T;
+            weight += (double)r->soft[i];
+        }
+        double odds = (1 - 0x1p-20) * exp(u - log_not(u)), slope = (1 - a) * odds - a;
+        double loss = (a > 0 ? a * (log_a - u) : 0) + (1 - a) * (log_not(log_a) - log_not(u));
+        for (size_t i = from - r->first; i < to - r->first; i++) {
+            r->alm[i] = (float)loss;
+            r->hard[i] = (float)(-slope / T * weight);
+        }
+    }
+}
+
 /* Loss, weight and hits of the tile's rows go into the sums; a loss that is no number stops here, before backward. */
-static int count_rows(rsd_loss *l, const rsd_tile *tile, const struct rows *r, const int32_t *best, const double *weight,
-                      struct err *e) {
-    for (size_t i = 0; i < tile->n_positions; i++) {
-        if (!isfinite(r->loss[i]) || !isfinite(r->lse[i]))
+static int count_rows(rsd_loss *l, const struct rows *r, struct err *e) {
+    for (size_t i = 0; i < r->n; i++) {
+        double loss = (r->ce[i] > 0 ? r->ce[i] * (double)r->ce_loss[i] : 0) +
+                      (r->d[i] > 0 ? r->d[i] * ((double)r->d_loss[i] + (double)r->alm[i]) : 0);
+        if (!isfinite(loss) || isnan(r->nll[i]))
             return err_set(
                 e, ERR_NUMERIC,
                 "the loss of position %zu is not a finite number: the logits are not finite, or the learning rate is too high",
                 r->first + i);
-        if (weight[i] <= 0)
+        if (r->weight[i] <= 0)
             continue;
-        l->sum.loss += l->scale * weight[i] * (double)r->loss[i];
-        l->sum.weight += weight[i];
+        l->sum.loss += l->scale * r->weight[i] * loss;
+        l->sum.weight += r->weight[i];
         l->sum.positions++;
-        l->sum.correct += best[i] == r->labels[i];
+        l->sum.correct += r->best[i] == l->b.dec_ids[r->first + i];
     }
     return 0;
+}
+
+static struct distill_rows targets_of(const rsd_loss *l, const struct rows *r) {
+    const rsd_batch *b = &l->b;
+    struct distill_rows t = {.labels = b->dec_ids + r->first,
+                             .tails = b->row_offsets && b->tails ? b->tails + r->first : NULL,
+                             .top = b->top_probs ? b->top_probs + r->first * b->top_k : NULL,
+                             .top_k = b->top_probs ? b->top_k : 0,
+                             .how = l->how[0],
+                             .which = r->which,
+                             .hard = r->hard,
+                             .smooth = r->smooth,
+                             .soft = r->soft};
+    if (b->row_offsets) {
+        const uint32_t *offsets = b->row_offsets + r->first;
+        t.targets = (struct sparse_rows){offsets, b->row_ids + offsets[0], b->row_probs + offsets[0]};
+    }
+    return t;
 }
 
 int rsd_loss_tile(void *loss, rsd_tile *tile) {
@@ -240,33 +287,21 @@ int rsd_loss_tile(void *loss, rsd_tile *tile) {
         return RSD_EINVAL;
     if (!tile || check_tile(l, tile, &e))
         return tile ? ctx_return(l->ctx, e.code, &e) : ctx_fail(l->ctx, RSD_EINVAL, "rsd_loss_tile: no tile");
-    size_t n = tile->n_positions;
-    arena_reset(&l->arena);
-    float *lse = arena_take(&l->arena, n, sizeof *lse, &e);
-    float *out = arena_take(&l->arena, n, sizeof *out, &e);
-    float *w = arena_take(&l->arena, n, sizeof *w, &e);
-    double *weight = arena_take(&l->arena, n, sizeof *weight, &e);
-    int32_t *best = arena_take(&l->arena, n, sizeof *best, &e);
-    if (!lse || !out || !w || !weight || !best)
+    struct rows r = {.first = tile->first_position, .n = tile->n_positions};
+    if (take_rows(l, &r, &e))
         return ctx_return(l->ctx, e.code, &e);
-
-    for (size_t s = tile->first_sequence, i = 0; s < tile->first_sequence + tile->n_sequences; s++)
-        for (size_t t = l->b.dec_offsets[s]; t < l->b.dec_offsets[s + 1]; t++, i++) {
-            weight[i] = weight_of(&l->b, s, t);
-            w[i] = (float)(weight[i] * l->scale);
-        }
+    fill_rows(l, tile, &r);
     struct exec x = ctx_exec(l->ctx, &e);
-    struct mat logits = {tile->logits, DTYPE_F32, n, tile->vocab, tile->ld};
-    struct rows r = {.logits = logits,
-                     .labels = l->b.dec_ids + tile->first_position,
-                     .lse = lse,
-                     .weight = w,
-                     .loss = out,
-                     .first = tile->first_position};
-    row_argmax(&x, best, logits);
-    row_lse(&x, lse, logits);
-    kinds[l->o.kind].tile(l, &x, &r);
-    if (exec_status(&x) || count_rows(l, tile, &r, best, weight, &e))
+    struct mat logits = {tile->logits, DTYPE_F32, r.n, tile->vocab, tile->ld};
+    struct distill_rows t = targets_of(l, &r);
+    row_argmax(&x, r.best, logits);
+    if (r.chunks) { /* a chunk's gradient needs the probabilities of all its rows first */
+        distill(&x, r.nll, r.ce_loss, r.d_loss, logits, &t, 0);
+        if (!exec_status(&x))
+            chunk_rows(l, tile, &r);
+    }
+    distill(&x, r.nll, r.ce_loss, r.d_loss, logits, &t, 1);
+    if (exec_status(&x) || count_rows(l, &r, &e))
         return ctx_return(l->ctx, e.code, &e);
     return RSD_OK;
 }

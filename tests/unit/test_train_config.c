@@ -99,7 +99,7 @@ START_TEST(wrong_types_say_what_was_expected_and_found) {
     refuse(MINIMAL ", \"steps\": \"many\"", "key \"steps\": expected a whole number from 1 to ");
     refuse(MINIMAL ", \"steps\": 1.5", "found 1.5");
     refuse(MINIMAL ", \"lr\": null", "key \"lr\"");
-    refuse(MINIMAL ", \"loss\": \"mse\"", "\"ce\", \"kl\", found \"mse\"");
+    refuse(MINIMAL ", \"loss\": \"mse\"", "\"alm\", \"uld\", found \"mse\"");
     refuse(MINIMAL ", \"eval\": {}", "expected an array");
     refuse(MINIMAL ", \"formats\": [\"zs-cot\"]", "expected an object");
     refuse("\"model\": 1, \"data\": \"d\", \"out\": \"o\"", "key \"model\": expected a text");

@@ -117,7 +117,8 @@ class GenerateOptions(Structure):
 
 
 class LossOptions(Structure):
-    _fields_ = [("size", c_size_t), ("kind", c_int32), ("reserved", c_int32)]
+    _fields_ = [("size", c_size_t), ("kind", c_int32), ("tail", c_int32)] + \
+               [(n, c_double) for n in ("alpha", "temperature", "label_smoothing", "unlikelihood", "weight")]
 
 
 class LossResult(Structure):
@@ -204,7 +205,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_generate_options_init": (c_int, [POINTER(GenerateOptions), c_size_t]),
     "rsd_t5_generate": (c_int, [_P, _I32, _U32, c_size_t, POINTER(GenerateOptions), TokenFn, _P]),
     "rsd_loss_options_init": (c_int, [POINTER(LossOptions), c_size_t]), "rsd_loss_open": (c_int, [_P, POINTER(LossOptions), _OUT]),
-    "rsd_loss_close": (None, [_P]), "rsd_loss_weight": (c_double, [POINTER(Batch)]), "rsd_loss_begin": (c_int, [_P, POINTER(Batch), c_double]),
+    "rsd_loss_close": (None, [_P]), "rsd_loss_set_format": (c_int, [_P, c_int, POINTER(LossOptions)]),
+    "rsd_loss_kind_name": (c_char_p, [c_int]), "rsd_tail_name": (c_char_p, [c_int]), "rsd_loss_weight": (c_double, [POINTER(Batch)]), "rsd_loss_begin": (c_int, [_P, POINTER(Batch), c_double]),
     "rsd_loss_tile": (c_int, [_P, POINTER(Tile)]), "rsd_loss_result_get": (c_int, [_P, POINTER(LossResult)]),
     "rsd_optimizer_options_init": (c_int, [POINTER(OptimizerOptions), c_size_t]),
     "rsd_optimizer_open": (c_int, [_P, _P, POINTER(OptimizerOptions), _OUT]), "rsd_optimizer_close": (None, [_P]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, byref, c_double, c_float, c_int8, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ _TYPES = {"enc_ids": (np.int32, c_int32), "enc_offsets": (np.uint32, c_uint32), 
           "dec_offsets": (np.uint32, c_uint32), "row_offsets": (np.uint32, c_uint32), "row_ids": (np.int32, c_int32),
           "row_probs": (np.float32, c_float), "tails": (np.float32, c_float), "kinds": (np.uint8, c_uint8),
           "weights": (np.float32, c_float), "formats": (np.uint8, c_uint8), "seq_weights": (np.float32, c_float),
-          "signs": (np.int8, c_int8), "loss_slots": (np.uint8, c_uint8)}
+          "signs": (np.int8, c_int8), "loss_slots": (np.uint8, c_uint8), "chunk_begin": (np.uint32, c_uint32),
+          "chunk_end": (np.uint32, c_uint32), "chunk_logprobs": (np.float32, c_float), "top_probs": (np.float32, c_float)}
 
 
 class Batch:
@@ -55,6 +56,15 @@ class Batch:
         if rows is not None and (len(rows) != t + 1 or "row_ids" not in self.arrays or "row_probs" not in self.arrays):
             raise ValueError(f"row_offsets needs {t + 1} entries, and row_ids and row_probs beside it")
         want = {"tails": t, "kinds": t, "weights": t, "formats": n, "seq_weights": n, "signs": n, "loss_slots": n}
+        chunks = self.arrays.get("chunk_begin")
+        if chunks is not None:
+            if "chunk_end" not in self.arrays or "chunk_logprobs" not in self.arrays:
+                raise ValueError("chunk_begin needs chunk_end and chunk_logprobs beside it")
+            self.struct.n_chunks = want["chunk_end"] = want["chunk_logprobs"] = len(chunks)
+        if "top_probs" in self.arrays:  # [positions, top_k]
+            self.struct.top_k = self.arrays["top_probs"].size // t
+            if self.arrays["top_probs"].shape != (t, self.struct.top_k):
+                raise ValueError(f"top_probs needs {t} rows of equal length")
         if rows is not None:
             want["row_ids"] = want["row_probs"] = int(rows[-1])
         for name, length in want.items():
@@ -194,17 +204,39 @@ class T5(Handle):
         return [np.asarray(x, np.int32) for x in out]
 
 
+def _names(name_of: Callable[[int], bytes | None]) -> dict[str, int]:
+    """What the library calls its kinds of a thing."""
+    names: dict[str, int] = {}
+    while (name := name_of(len(names))) is not None:
+        names[name.decode()] = len(names)
+    return names
+
+
+def _loss_options(kind: str, options: dict[str, Any]) -> _ffi.LossOptions:
+    kinds, tails = _names(lib.rsd_loss_kind_name), _names(lib.rsd_tail_name)
+    values = dict(options, kind=kinds.get(kind), tail=tails.get(options.get("tail", "drop")))
+    if values["kind"] is None:
+        raise ValueError(f"a loss is one of {', '.join(kinds)}, not {kind!r}")
+    if values["tail"] is None:
+        raise ValueError(f"a tail is one of {', '.join(tails)}, not {options['tail']!r}")
+    return filled(_ffi.LossOptions, lib.rsd_loss_options_init, values)
+
+
 class Loss(Handle):
-    """kind: "kl" (distribution matching) or "ce" (sample matching)."""
+    """kind: "ce", "kl", "reverse_kl", "js", "alm" or "uld". Options: those of rsd_loss_options, by name; tail "drop", "renormalise" or
+    "bucket"."""
 
     _close = lib.rsd_loss_close
 
-    def __init__(self, context: Context, kind: str = "kl") -> None:
+    def __init__(self, context: Context, kind: str = "kl", **options: Any) -> None:
         super().__init__(context)
-        if kind not in ("ce", "kl"):
-            raise ValueError(f"kind is 'ce' or 'kl', not {kind!r}")
-        o = filled(_ffi.LossOptions, lib.rsd_loss_options_init, {"kind": int(kind == "kl")})
+        o = _loss_options(kind, options)
         self.check(lib.rsd_loss_open(context.pointer, byref(o), byref(self._p)))
+
+    def set_format(self, name: str, kind: str = "kl", **options: Any) -> None:
+        """Other options for the sequences of one format ("zs-cot", ...)."""
+        raw = name.encode()
+        self.check(lib.rsd_loss_set_format(self.pointer, lib.rsd_format_parse(raw, len(raw)), byref(_loss_options(kind, options))))
 
     def apply(self, model: T5, batch: Batch, scale: float | None = None) -> float:
         """Head and loss for the model's last forward; gradients are left for model.backward(). scale: default 1 / batch.weight."""
