@@ -219,7 +219,8 @@ class t5 : public handle<rsd_t5, rsd_t5_close> {
 
 class loss : public handle<rsd_loss, rsd_loss_close> {
   public:
-    explicit loss(const context &ctx, int kind = RSD_LOSS_KL) : loss(ctx, options(kind)) {}
+    explicit loss(const context &ctx, int kind = RSD_LOSS_KL) : loss(ctx, options(kind)) {
+    }
     loss(const context &ctx, const rsd_loss_options &o) : handle(ctx) {
         rsd_loss *p = nullptr;
         check(rsd_loss_open(ctx.get(), &o, &p));

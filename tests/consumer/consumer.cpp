@@ -11,7 +11,10 @@ int main(int argc, char **argv) {
     try {
         rsd::context ctx(1);
         rsd::t5 model(ctx, argv[1], 1);
-        rsd::loss loss(ctx);
+        rsd_loss_options mix = rsd::loss::options(RSD_LOSS_JS);
+        mix.alpha = 0.5;
+        rsd::loss loss(ctx, mix);
+        loss.set_format(RSD_FORMAT_ZS_AO, rsd::loss::options(RSD_LOSS_CE));
         rsd::optimizer optimizer(ctx, model);
         const rsd::batch batch({{3, 4, 5, 1}, {6, 7, 1}}, {{5, 4, 3, 1}, {7, 6, 1}});
         const rsd_batch b = batch.get();

@@ -54,6 +54,37 @@ def test_gradient_agrees_with_finite_differences(ctx: Context, model: T5) -> Non
         assert (up - value()) / (2 * eps) == pytest.approx(float((grad * direction).sum()), rel=2e-2, abs=1e-3)
 
 
+def test_losses_take_options_by_name(ctx: Context, model: T5) -> None:
+    batch = Batch.pack(INPUTS, TARGETS, formats=np.zeros(len(TARGETS)), chunk_begin=[0], chunk_end=[2], chunk_logprobs=[-1.0],
+                       top_probs=np.tile([0.5, 0.25], (7, 1)))
+
+    def value(kind: str, **options: float | str) -> float:
+        with Loss(ctx, kind, **options) as loss:
+            model.forward(batch, train=True)
+            return loss.apply(model, batch)
+
+    ce = value("ce")
+    for kind in ("kl", "reverse_kl", "js", "alm", "uld"):
+        assert value(kind, alpha=1.0) == ce
+        assert value(kind, alpha=0.0, weight=2.0) == pytest.approx(2 * value(kind, alpha=0.0), rel=1e-6)
+    assert value("kl", tail="bucket") == pytest.approx(ce, rel=1e-5)  # hard labels leave no tail
+    assert value("ce", label_smoothing=0.5) != ce
+    with Loss(ctx, "kl") as loss:
+        loss.set_format("zs-ao", "ce", weight=3.0)
+        model.forward(batch, train=True)
+        assert loss.apply(model, batch) == pytest.approx(3 * ce, rel=1e-6)
+        with pytest.raises(Error, match="format"):
+            loss.set_format("zs-xx")
+    with pytest.raises(ValueError, match="reverse_kl"):
+        Loss(ctx, "mse")
+    with pytest.raises(ValueError, match="bucket"):
+        Loss(ctx, "kl", tail="bin")
+    with pytest.raises(TypeError, match="temperature"):
+        Loss(ctx, "kl", heat=2.0)
+    with pytest.raises(Error, match="temperature"):
+        Loss(ctx, "kl", temperature=0.0)
+
+
 def test_soft_rows_are_used(ctx: Context, model: T5) -> None:
     rows = np.arange(0, 15, 2)
     ids = np.stack([np.concatenate(TARGETS), np.full(7, 9)], axis=1).ravel()
