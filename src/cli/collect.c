@@ -59,7 +59,8 @@ static void draw(struct progress *p, const rsd_teacher_stats *s, bool priced) {
 /* Polls to the end. EXIT_FAILED after a complaint that ends the run. */
 static int work(rsd_ctx *ctx, rsd_teacher *t, bool priced, rsd_teacher_stats *s) {
     struct progress p;
-    bool told = false;
+    bool told = false, unreachable = false;
+    unsigned complaints = 0;
     progress_open(&p);
     interrupt_watch();
     for (int got = RSD_OK; got != RSD_END;) {
@@ -81,9 +82,12 @@ static int work(rsd_ctx *ctx, rsd_teacher *t, bool priced, rsd_teacher_stats *s)
             progress_close(&p);
             return cli_failed(ctx);
         }
-        if (got < 0 && s->failed <= 5) {
+        /* The first few failures are told, the others counted; a host that cannot be reached is told once. */
+        if (got < 0 && complaints < 5 && !(got == RSD_ENETWORK && unreachable)) {
             progress_close(&p);
             cli_failed(ctx);
+            complaints++;
+            unreachable = unreachable || got == RSD_ENETWORK;
         }
     }
     progress_close(&p);
@@ -140,6 +144,7 @@ static int check(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, int k
     rsd_teacher_stats s = {.size = sizeof s};
     uint64_t questions = 0;
     int status = EXIT_OK;
+    bool complained = false;
     if (questions_path)
         status = submit_all(t, ctx, questions_path, CHECKED, &questions);
     else if (rsd_teacher_submit(t, &simple))
@@ -148,7 +153,7 @@ static int check(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, int k
         const rsd_reply *reply = NULL;
         got = rsd_teacher_poll(t, 1000, &reply);
         if (got < 0)
-            cli_failed(ctx);
+            complained = cli_failed(ctx) != EXIT_OK;
         if (got == RSD_OK && rsd_reply_check(reply, k, &f))
             status = cli_failed(ctx);
         if (got == RSD_ENOMEM || got == RSD_EIO || got == RSD_EINVAL)
@@ -158,7 +163,10 @@ static int check(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, int k
         return status;
     rsd_teacher_stats_get(t, &s);
     if (f.replies == 0) {
-        fprintf(stderr, "reasondistill: no reply came: see above\n");
+        fprintf(stderr, "reasondistill: no reply came%s\n",
+                complained       ? ": see above"
+                : questions_path ? ""
+                                 : ": recorded replies are to questions of their own: give --questions");
         return EXIT_FAILED;
     }
     print_findings(&f, k, s.api);

@@ -140,5 +140,7 @@ def test_a_torn_store_is_repaired_and_asked_for_what_it_lacks(world: World, tail
 def test_an_unreachable_host_is_named(world: World) -> None:
     result = world.run("collect", "--questions", "train.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m",
                        "--retries", 0, "--out", "none.jsonl")
-    assert result.returncode == 1 and b"http://127.0.0.1:9/v1" in result.stderr.split(b"\n")[0]
+    lines = result.stderr.decode().splitlines()
+    assert result.returncode == 1 and len(lines) == 2, lines
+    assert "http://127.0.0.1:9/v1" in lines[0] and "40 failed" in lines[1]
     assert world.read("none.jsonl") == b""

@@ -240,7 +240,12 @@ class Loss(Handle):
 
     def apply(self, model: T5, batch: Batch, scale: float | None = None) -> float:
         """Head and loss for the model's last forward; gradients are left for model.backward(). scale: default 1 / batch.weight."""
-        self.check(lib.rsd_loss_begin(self.pointer, byref(batch.struct), 1.0 / batch.weight if scale is None else scale))
+        if scale is None:
+            weight = batch.weight
+            if not weight > 0:
+                raise ValueError("no position of the batch has a weight above 0")
+            scale = 1.0 / weight
+        self.check(lib.rsd_loss_begin(self.pointer, byref(batch.struct), scale))
         self.check(lib.rsd_t5_head(model.pointer, ctypes.cast(lib.rsd_loss_tile, c_void_p), self.pointer))
         r = _ffi.LossResult(size=ctypes.sizeof(_ffi.LossResult))
         self.check(lib.rsd_loss_result_get(self.pointer, byref(r)))

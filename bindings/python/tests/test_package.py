@@ -190,6 +190,13 @@ def test_numbers_that_are_no_ids_are_refused(model: T5, ids: list) -> None:
             call()
 
 
+def test_a_batch_without_weight_is_refused(ctx: Context, model: T5) -> None:
+    batch = Batch.pack(INPUTS, TARGETS, weights=np.zeros(7))
+    model.forward(batch, train=True)
+    with Loss(ctx) as loss, pytest.raises(ValueError, match="weight above 0"):
+        loss.apply(model, batch)
+
+
 def test_options_that_do_not_fit_are_refused(ctx: Context, model: T5) -> None:
     with pytest.raises(ValueError, match="option max_tokens: 4294967297 does not fit"):
         model.generate([[3, 1]], max_tokens=2**32 + 1)
