@@ -276,7 +276,7 @@ static const char *stop_json(struct str *to, const char *stop) {
 
 struct asked {
     const char *questions, *prompt, *system, *headers, *stop, *api;
-    int64_t samples, top, max_tokens, concurrency, retries, seed, per_request, budget_tokens;
+    int64_t samples, top, max_tokens, concurrency, retries, seed, per_request, budget_tokens, max_body;
     bool check, verify, compact, stats, insecure, http1, text_too;
 };
 
@@ -289,6 +289,7 @@ static void take_over(rsd_teacher_options *o, const struct asked *a) {
     o->per_request = (int32_t)a->per_request;
     o->seed = (uint64_t)a->seed;
     o->budget_tokens = (uint64_t)a->budget_tokens;
+    o->max_body = (uint64_t)a->max_body;
     o->insecure = a->insecure;
     o->http2 = !a->http1;
     o->need_logprobs = !a->check && !a->text_too;
@@ -344,8 +345,14 @@ done:
 }
 
 int verb_collect(const struct verb *v, int argc, char **argv) {
-    struct asked a = {
-        .api = "auto", .samples = 1, .top = 5, .max_tokens = 256, .concurrency = 16, .retries = 5, .per_request = 64};
+    struct asked a = {.api = "auto",
+                      .samples = 1,
+                      .top = 5,
+                      .max_tokens = 256,
+                      .concurrency = 16,
+                      .retries = 5,
+                      .per_request = 64,
+                      .max_body = 64 << 20};
     rsd_teacher_options o;
     rsd_teacher_options_init(&o, sizeof o);
     const struct arg args[] = {
@@ -376,6 +383,7 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
         {"--connect-timeout", ARG_NUMBER, &o.connect_timeout, "SECONDS", .help = "for a connection", .min = 0.001, .max = 86400},
         {"--first-byte-timeout", ARG_NUMBER, &o.first_byte_timeout, "SECONDS", .help = "until an answer begins; 0: any", .min = 0,
          .max = 86400},
+        {"--max-body", ARG_INT, &a.max_body, "BYTES", .help = "of one answer after decompression", .min = 1024, .max = 1 << 30},
         {"--requests-per-minute", ARG_NUMBER, &o.requests_per_minute, "N", .help = "0: as the endpoint allows", .min = 0,
          .max = 1e9},
         {"--tokens-per-minute", ARG_NUMBER, &o.tokens_per_minute, "N", .help = "0: as the endpoint allows", .min = 0,
