@@ -155,8 +155,38 @@ static bool format_integer(char out[32], double v) {
     return true;
 }
 
+/* Numbers of at most 15 digits behind which nothing is lost, the usual case: m / 10^k is the double nearest to that decimal,
+ * because both are exact and division rounds once; and no two decimals of 15 digits share a double, so this is what "%.15g"
+ * would print. */
+static bool format_decimal(char out[32], double v) {
+    static const double power[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
+                                   1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
+    double a = fabs(v);
+    if (!(a >= 1e-4 && a < 1e15))
+        return false;
+    for (int k = 1; k <= 19 && a * power[k] < 1e15; k++) {
+        double m = nearbyint(a * power[k]);
+        if (m / power[k] != a)
+            continue;
+        char digits[32];
+        int n = 0;
+        for (uint64_t rest = (uint64_t)m; rest > 0 || n <= k; rest /= 10) {
+            if (n == k)
+                digits[n++] = '.';
+            digits[n++] = (char)('0' + rest % 10);
+        }
+        if (signbit(v))
+            *out++ = '-';
+        while (n > 0)
+            *out++ = digits[--n];
+        *out = 0;
+        return true;
+    }
+    return false;
+}
+
 void json_format_double(char out[32], double v) {
-    if (format_integer(out, v))
+    if (format_integer(out, v) || format_decimal(out, v))
         return;
     for (int digits = fabs(v) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, v);
