@@ -2,9 +2,10 @@
  *
  *     answer_server [--tokens N] [--faults PERCENT] [--seed S]
  *
- * prints its port and serves POST until its standard input ends, then prints {"requests","faults","slow","elsewhere"} as a line. An answer is one completion of N tokens (100)
- * with five alternatives each. PERCENT of the requests, chosen by a hash of their number, are treated badly instead: by one of the faults below, in turn. "slow" ones are answered
- * all the same; "elsewhere" counts connections to a second port that only redirects name. */
+ * prints its port and serves POST until its standard input ends, then prints {"requests","faults","slow","elsewhere"} as a
+ * line. An answer is one completion of N tokens (100) with five alternatives each. PERCENT of the requests, chosen by a hash
+ * of their number, are treated badly instead: by one of the faults below, in turn. "slow" ones are answered all the same;
+ * "elsewhere" counts connections to a second port that only redirects name. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
