@@ -4,7 +4,8 @@
 #include "kernels/cpu_distill.h"
 #include "kernels/cpu_elementwise.h"
 #include "kernels/cpu_loss.h"
-#include "kernels/cpu_product.h"
+#include "kernels/cpu_mixed.h"
+#include "kernels/cpu_optimizer.h"
 #include "kernels/cpu_rows.h"
 #include "kernels/table.h"
 
@@ -40,4 +41,5 @@ const struct kernels JOIN(kernels_table_, KERNELS_VARIANT) = {
     .row_pick = row_pick_cpu,
     .sum_squares = sum_squares_cpu,
     .adamw_update = adamw_update_cpu,
+    .adafactor_update = adafactor_update_cpu,
 };

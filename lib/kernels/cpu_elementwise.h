@@ -1,9 +1,10 @@
 /* Part of cpu.c: operations on each element by itself. One driver cuts the matrices into pieces; where none of them has gaps
- * between its rows they are one long row. y may be one of the sources, so pointers are not `restrict`; lanes never cross. */
+ * between its rows they are one long row. y may be one of the sources, so pointers are not `restrict`; lanes never cross. Where
+ * an operand is BF16 the driver hands out small F32 buffers in its place: operations know F32 alone. */
 #ifndef KERNELS_CPU_ELEMENTWISE_H
 #define KERNELS_CPU_ELEMENTWISE_H
 
-#include "kernels/cpu_vector.h"
+#include "kernels/cpu_types.h"
 
 enum { MAX_OPERANDS = 5, PIECE = 8192 /* a multiple of MASK_GROUP */ };
 
@@ -13,10 +14,36 @@ typedef void span_fn(float *const p[MAX_OPERANDS], size_t n, uint64_t element, c
 struct elementwise {
     struct rows rows;
     struct mat m[MAX_OPERANDS];
-    size_t count, pieces; /* pieces a row */
+    size_t count, outs, pieces; /* the first `outs` operands are written; pieces a row */
+    bool mixed;                 /* some operand is BF16 */
     span_fn *fn;
     const void *arg;
+    const struct rounding *rounding; /* of operand 0, or NULL: to nearest */
 };
+
+/* n elements of row r from column c on, a buffer at a time. */
+static void mixed_span(const struct elementwise *e, size_t r, size_t c, size_t n, uint64_t element) {
+    float buffer[MAX_OPERANDS][CHUNK];
+    for (size_t i = 0, m; i < n; i += m) {
+        float *p[MAX_OPERANDS] = {NULL};
+        m = min_size(CHUNK, n - i);
+        for (size_t k = 0; k < e->count; k++) {
+            void *at = place(e->m[k], r, c + i);
+            p[k] = is_wide(e->m[k]) ? at : buffer[k];
+            if (p[k] == buffer[k]) {
+                load_floats(p[k], at, e->m[k].dtype, m);
+            }
+        }
+        e->fn(p, m, element + i, e->arg);
+        for (size_t k = 0; k < e->outs; k++) {
+            if (p[k] == buffer[k] && k == 0 && e->rounding) {
+                store_weights(place(e->m[k], r, c + i), e->m[k].dtype, p[k], m, element + i, e->rounding);
+            } else if (p[k] == buffer[k]) {
+                store_floats(place(e->m[k], r, c + i), e->m[k].dtype, p[k], m);
+            }
+        }
+    }
+}
 
 static void elementwise_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {
     (void)worker;
@@ -25,6 +52,10 @@ static void elementwise_rows(const struct rows *rows, size_t first, size_t last,
     for (size_t i = first; i < last; i++) {
         float *p[MAX_OPERANDS] = {NULL};
         size_t r = i / e->pieces, c = i % e->pieces * PIECE;
+        if (e->mixed) {
+            mixed_span(e, r, c, min_size(PIECE, cols - c), (uint64_t)r * cols + c);
+            continue;
+        }
         for (size_t k = 0; k < e->count; k++) {
             p[k] = row_of(e->m[k], r) + c;
         }
@@ -32,12 +63,15 @@ static void elementwise_rows(const struct rows *rows, size_t first, size_t last,
     }
 }
 
-static void elementwise(const struct exec *x, span_fn *fn, const void *arg, const struct mat *m, size_t count) {
-    struct elementwise e = {.rows = {.fn = elementwise_rows}, .count = count, .fn = fn, .arg = arg};
+static void elementwise(const struct exec *x, span_fn *fn, const void *arg, const struct rounding *rounding, size_t outs,
+                        const struct mat *m, size_t count) {
+    struct elementwise e = {
+        .rows = {.fn = elementwise_rows}, .count = count, .outs = outs, .fn = fn, .arg = arg, .rounding = rounding};
     bool gaps = false;
     for (size_t i = 0; i < count; i++) {
         e.m[i] = m[i];
         gaps = gaps || (m[i].rows > 1 && m[i].ld != m[i].cols);
+        e.mixed = e.mixed || !is_wide(m[i]);
     }
     for (size_t i = 0; i < count && !gaps; i++) {
         e.m[i] = mat_of(m[i].data, m[i].dtype, 1, m[i].rows * m[i].cols);
@@ -46,8 +80,8 @@ static void elementwise(const struct exec *x, span_fn *fn, const void *arg, cons
     run_rows(x, &e.rows, e.m[0].rows * e.pieces, min_size(PIECE, e.m[0].cols));
 }
 
-#define ELEMENTWISE(fn, arg, ...)                                                                                                \
-    elementwise(x, fn, arg, (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat))
+#define OPERANDS(...)             (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
+#define ELEMENTWISE(fn, arg, ...) elementwise(x, fn, arg, NULL, 1, OPERANDS(__VA_ARGS__))
 
 static void dropout_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     const struct dropout *d = arg;
@@ -153,7 +187,7 @@ static void geglu_back_span(float *const p[MAX_OPERANDS], size_t n, uint64_t ele
 }
 
 static void geglu_backward_cpu(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    ELEMENTWISE(geglu_back_span, NULL, da, db, dy, a, b);
+    elementwise(x, geglu_back_span, NULL, NULL, 2, OPERANDS(da, db, dy, a, b));
 }
 
 static void add_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
@@ -214,44 +248,6 @@ static void lerp_cpu(const struct exec *x, struct mat y, struct mat a, struct ma
     } else {
         ELEMENTWISE(lerp_span, &t, y, a, b);
     }
-}
-
-/* ---- optimiser ---- */
-
-struct adamw_factors {
-    float b1, r1, b2, r2, keep, step, root, eps, grad_scale; /* r = 1 - b */
-};
-
-static void adamw_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
-    (void)element;
-    const struct adamw_factors f = *(const struct adamw_factors *)arg;
-    float *restrict w = p[0], *restrict m = p[1], *restrict v = p[2];
-    const float *restrict g = p[3];
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        float grad = g[i] * f.grad_scale;
-        float mv = f.b1 * m[i] + f.r1 * grad, vv = f.b2 * v[i] + f.r2 * grad * grad;
-        m[i] = mv;
-        v[i] = vv;
-        w[i] = f.keep * w[i] - f.step * mv / (sqrtf(vv) * f.root + f.eps);
-    }
-}
-
-static void adamw_update_cpu(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g,
-                             const struct adamw *o) {
-    double b1 = (double)o->beta1, b2 = (double)o->beta2;
-    struct adamw_factors f = {
-        .b1 = o->beta1,
-        .r1 = (float)(1 - b1),
-        .b2 = o->beta2,
-        .r2 = (float)(1 - b2),
-        .keep = (float)(1 - (double)o->lr * (double)o->decay),
-        .step = (float)((double)o->lr / (1 - pow(b1, (double)o->t))),
-        .root = (float)(1 / sqrt(1 - pow(b2, (double)o->t))),
-        .eps = o->eps,
-        .grad_scale = o->grad_scale,
-    };
-    ELEMENTWISE(adamw_span, &f, w, m, v, g);
 }
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef KERNELS_CPU_LOSS_H
 #define KERNELS_CPU_LOSS_H
 
-#include "kernels/cpu_vector.h"
+#include "kernels/cpu_types.h"
 
 struct loss_job {
     struct rows rows;
@@ -148,11 +148,19 @@ static void squares_rows(const struct rows *rows, size_t first, size_t last, siz
     const struct squares_job *j = (const struct squares_job *)(const void *)rows;
     for (size_t i = first; i < last; i++) {
         size_t c = i % j->pieces * SQUARES, n = min_size(SQUARES, j->a.cols - c);
-        const float *v = row_of(j->a, i / j->pieces) + c;
         double sum = 0;
+        float buffer[CHUNK];
+        for (size_t at = 0, m; at < n; at += m) {
+            m = is_wide(j->a) ? n : min_size(CHUNK, n - at);
+            const float *v = place(j->a, i / j->pieces, c + at);
+            if (!is_wide(j->a)) {
+                load_floats(buffer, v, j->a.dtype, m);
+                v = buffer;
+            }
 #pragma omp simd reduction(+ : sum)
-        for (size_t k = 0; k < n; k++) {
-            sum += (double)v[k] * (double)v[k];
+            for (size_t k = 0; k < m; k++) {
+                sum += (double)v[k] * (double)v[k];
+            }
         }
         j->part[i] = sum;
     }

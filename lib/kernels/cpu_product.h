@@ -136,16 +136,6 @@ static void thin_rows(const struct rows *rows, size_t first, size_t last, size_t
     thin_product(&t, j->m, last - first);
 }
 
-static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (ta || !tb || c.rows > THIN_ROWS) {
-        gemm_blas(x, c, ta, a, tb, b, alpha, beta);
-        return;
-    }
-    struct thin_job j = {
-        .rows = {.fn = thin_rows}, .t = {c.data, a.data, b.data, c.ld, a.ld, b.ld, a.cols, alpha, beta, 0}, .m = c.rows};
-    run_rows(x, &j.rows, c.cols, a.cols);
-}
-
 /* y = sum_j p[j] rows[j] */
 static void sum_rows(float *restrict y, const float *restrict p, const float *restrict rows, size_t ld, size_t n, size_t D) {
     memset(y, 0, D * sizeof *y);

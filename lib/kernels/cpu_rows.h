@@ -2,7 +2,7 @@
 #ifndef KERNELS_CPU_ROWS_H
 #define KERNELS_CPU_ROWS_H
 
-#include "kernels/cpu_vector.h"
+#include "kernels/cpu_types.h"
 
 struct embedding_job {
     struct rows rows;
@@ -14,7 +14,12 @@ static void embedding_forward_rows(const struct rows *rows, size_t first, size_t
     (void)worker;
     const struct embedding_job *j = (const struct embedding_job *)(const void *)rows;
     for (size_t t = first; t < last; t++) {
-        memcpy(row_of(j->y, t), row_of(j->w, (size_t)j->ids[t]), j->y.cols * sizeof(float));
+        const void *w = place(j->w, (size_t)j->ids[t], 0);
+        if (is_wide(j->y)) {
+            load_floats(row_of(j->y, t), w, j->w.dtype, j->y.cols);
+        } else {
+            dtype_convert(place(j->y, t, 0), j->y.dtype, w, j->w.dtype, j->y.cols);
+        }
     }
 }
 
@@ -119,7 +124,7 @@ static void rmsnorm_backward_cpu(const struct exec *x, struct mat din, struct ma
     if (j.part.data) {
         run_rows(x, &j.rows, blocks, NORM_BLOCK * C);
         float *sum = dg.data;
-        for (size_t b = 0; b < blocks; b++) {
+        for (size_t b = 0; sum && b < blocks; b++) {
             const float *part = row_of(j.part, b);
 #pragma omp simd
             for (size_t c = 0; c < C; c++) {

@@ -70,17 +70,15 @@ static void run_rows(const struct exec *x, struct rows *r, size_t n, size_t cost
     }
 }
 
-/* ---- dropout ---- */
+/* ---- random bits, dropout ---- */
 
-/* w[r] = 1 / (1-p) for a kept element of group g, else 0: Philox4x32-10 in 16 lanes (core/rng.h has the readable form). */
-static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
-    uint32_t words[4][MASK_BLOCKS];
-    uint32_t threshold = mask_threshold(d->p), low = (uint32_t)(g * MASK_BLOCKS), high = (uint32_t)(g * MASK_BLOCKS >> 32);
-    uint32_t s0 = (uint32_t)d->stream, s1 = (uint32_t)(d->stream >> 32);
-    float up = 1.0F / (1.0F - d->p);
+/* The Philox blocks of group g: Philox4x32-10 in 16 lanes (core/rng.h has the readable form). */
+static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed, uint64_t stream, uint64_t g) {
+    uint32_t low = (uint32_t)(g * MASK_BLOCKS), high = (uint32_t)(g * MASK_BLOCKS >> 32);
+    uint32_t s0 = (uint32_t)stream, s1 = (uint32_t)(stream >> 32);
 #pragma omp simd
     for (uint32_t l = 0; l < MASK_BLOCKS; l++) {
-        uint32_t c0 = low + l, c1 = high, c2 = s0, c3 = s1, k0 = (uint32_t)d->seed, k1 = (uint32_t)(d->seed >> 32);
+        uint32_t c0 = low + l, c1 = high, c2 = s0, c3 = s1, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
 #pragma GCC unroll 10
         for (int round = 0; round < 10; round++) {
             uint64_t a = (uint64_t)0xD2511F53U * c0, b = (uint64_t)0xCD9E8D57U * c2;
@@ -96,6 +94,13 @@ static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
         words[2][l] = c2;
         words[3][l] = c3;
     }
+}
+
+/* w[r] = 1 / (1-p) for a kept element of group g, else 0 */
+static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
+    uint32_t words[4][MASK_BLOCKS], threshold = mask_threshold(d->p);
+    float up = 1.0F / (1.0F - d->p);
+    random_words(words, d->seed, d->stream, g);
     for (size_t i = 0; i < 4; i++) {
 #pragma omp simd
         for (size_t l = 0; l < MASK_BLOCKS; l++) {

@@ -41,14 +41,15 @@ static bool fail(const struct exec *x, int code, const char *kernel, const char 
     return false;
 }
 
-/* Nothing has failed before, and each of the n matrices is F32 with memory and a sane shape. */
-static bool ready(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
+/* Nothing has failed before, and each of the n matrices has memory, a sane shape and a type that is known: F32, or BF16 too. */
+static bool ready_as(const struct exec *x, const char *kernel, bool bf16, const struct mat *m, size_t n) {
     if (exec_status(x)) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        if (m[i].dtype != DTYPE_F32) {
-            err_set(x->err, ERR_UNSUPPORTED, "%s: no implementation for %s, only for F32", kernel, dtype_name(m[i].dtype));
+        if (m[i].dtype != DTYPE_F32 && !(bf16 && m[i].dtype == DTYPE_BF16)) {
+            err_set(x->err, ERR_UNSUPPORTED, "%s: no implementation for %s here, only for F32%s", kernel, dtype_name(m[i].dtype),
+                    bf16 ? " and BF16" : "");
             return false;
         }
         if (m[i].rows > INT_MAX || m[i].cols > INT_MAX || m[i].ld > INT_MAX) {
@@ -66,7 +67,7 @@ static bool ready(const struct exec *x, const char *kernel, const struct mat *m,
         if (!m[i].data && m[i].rows && m[i].cols) {
             return fail(x, ERR_INVALID, kernel, "a matrix without memory");
         }
-        if ((uintptr_t)m[i].data % sizeof(float)) {
+        if ((uintptr_t)m[i].data % dtype_size(m[i].dtype)) {
             return fail(x, ERR_INVALID, kernel, "a matrix that is not aligned to its elements");
         }
     }
@@ -81,10 +82,15 @@ static bool shape_is(const struct exec *x, const char *kernel, const char *name,
     return false;
 }
 
-static bool ready_same(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
-    if (!ready(x, kernel, m, n)) {
-        return false;
-    }
+static bool ready(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
+    return ready_as(x, kernel, false, m, n);
+}
+
+static bool ready_any(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
+    return ready_as(x, kernel, true, m, n);
+}
+
+static bool same_as_first(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
     for (size_t i = 1; i < n; i++) {
         if (!shape_is(x, kernel, "an argument", m[i], m[0].rows, m[0].cols)) {
             return false;
@@ -103,14 +109,37 @@ static bool vector_is(const struct exec *x, const char *kernel, const char *name
 
 #define MATS(...)      (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
 #define READY(...)     ready(x, __func__, MATS(__VA_ARGS__))
-#define SAME(...)      ready_same(x, __func__, MATS(__VA_ARGS__))
+#define ANY(...)       ready_any(x, __func__, MATS(__VA_ARGS__)) /* F32 or BF16 */
+#define SAME(...)      (ANY(__VA_ARGS__) && same_as_first(x, __func__, MATS(__VA_ARGS__)))
 #define SHAPE(m, r, c) shape_is(x, __func__, #m, m, r, c)
 #define VECTOR(m, n)   vector_is(x, __func__, #m, &(m), n)
+
+/* ---- widening, for kernels whose implementations know F32 alone ---- */
+
+/* m as F32: itself, or a copy in scratch memory. */
+static struct mat wide(const struct exec *x, struct mat m) {
+    struct mat w = m.dtype == DTYPE_F32 ? m : arena_mat(x->scratch, DTYPE_F32, m.rows, m.cols, x->err);
+    if (m.dtype != DTYPE_F32) {
+        copy(x, w, m);
+    }
+    return w;
+}
+
+/* Where to put a result that becomes m: m, or scratch memory. */
+static struct mat wide_result(const struct exec *x, struct mat m) {
+    return m.dtype == DTYPE_F32 ? m : arena_mat(x->scratch, DTYPE_F32, m.rows, m.cols, x->err);
+}
+
+static void narrow_result(const struct exec *x, struct mat m, struct mat result) {
+    if (m.dtype != DTYPE_F32) {
+        copy(x, m, result);
+    }
+}
 
 /* ---- calls ---- */
 
 void embedding_forward(const struct exec *x, struct mat y, struct mat w, const int32_t *ids) {
-    if (READY(y, w) && SHAPE(y, y.rows, w.cols)) {
+    if (ANY(y, w) && SHAPE(y, y.rows, w.cols)) {
         x->k->embedding_forward(x, y, w, ids);
     }
 }
@@ -133,20 +162,36 @@ void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dro
 }
 
 void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps) {
-    if (SAME(y, in) && READY(g) && VECTOR(g, in.cols)) {
-        x->k->rmsnorm_forward(x, y, rrms, in, g, eps);
+    if (!SAME(y, in) || !ANY(g) || !VECTOR(g, in.cols)) {
+        return;
     }
+    struct arena_mark mark = arena_mark(x->scratch);
+    struct mat in_wide = wide(x, in), g_wide = wide(x, g), result = wide_result(x, y);
+    if (!exec_status(x)) {
+        x->k->rmsnorm_forward(x, result, rrms, in_wide, g_wide, eps);
+        narrow_result(x, y, result);
+    }
+    arena_release(x->scratch, mark);
 }
 
 void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
                       const float *rrms) {
-    if (SAME(din, dy, in) && READY(dg, g) && VECTOR(g, in.cols) && VECTOR(dg, in.cols)) {
-        x->k->rmsnorm_backward(x, din, dg, dy, in, g, rrms);
+    if (!SAME(in, din, dy) || !READY(din) || !ANY(g) || !VECTOR(g, in.cols)) {
+        return;
     }
+    if (dg.data && (!READY(dg) || !VECTOR(dg, in.cols))) {
+        return;
+    }
+    struct arena_mark mark = arena_mark(x->scratch);
+    struct mat in_wide = wide(x, in), g_wide = wide(x, g), dy_wide = wide(x, dy);
+    if (!exec_status(x)) {
+        x->k->rmsnorm_backward(x, din, dg, dy_wide, in_wide, g_wide, rrms);
+    }
+    arena_release(x->scratch, mark);
 }
 
 void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (!READY(c, a, b)) {
+    if (!ANY(c, a, b)) {
         return;
     }
     size_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols, k2 = tb ? b.cols : b.rows, n = tb ? b.rows : b.cols;
@@ -204,26 +249,44 @@ static bool attention_fits(const struct exec *x, const char *kernel, struct mat 
 
 void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                        const struct attention *s) {
-    if (SAME(out, q) && SAME(k, v) && attention_fits(x, __func__, q, k, v, s)) {
-        x->k->attention_forward(x, out, lse, q, k, v, s);
+    if (!SAME(out, q) || !SAME(k, v) || !attention_fits(x, __func__, q, k, v, s)) {
+        return;
     }
+    struct arena_mark mark = arena_mark(x->scratch);
+    struct mat qw = wide(x, q), kw = wide(x, k), vw = wide(x, v), result = wide_result(x, out);
+    if (!exec_status(x)) {
+        x->k->attention_forward(x, result, lse, qw, kw, vw, s);
+        narrow_result(x, out, result);
+    }
+    arena_release(x->scratch, mark);
 }
 
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s) {
-    if (!SAME(q, dq, dout, out) || !SAME(k, v, dk, dv) || !attention_fits(x, __func__, q, k, v, s)) {
+    if (!SAME(q, dq, dout, out) || !SAME(k, v, dk, dv) || !READY(dq, dk, dv) || !attention_fits(x, __func__, q, k, v, s)) {
         return;
     }
     if (dbias.data && (!READY(dbias) || !SHAPE(dbias, s->bias.rows, s->bias.cols))) {
         return;
     }
-    x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, s);
+    struct arena_mark mark = arena_mark(x->scratch);
+    struct mat qw = wide(x, q), kw = wide(x, k), vw = wide(x, v), ow = wide(x, out), dw = wide(x, dout);
+    if (!exec_status(x)) {
+        x->k->attention_backward(x, dq, dk, dv, dbias, dw, ow, qw, kw, vw, lse, s);
+    }
+    arena_release(x->scratch, mark);
 }
 
 void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {
-    if (READY(bias, table) && SHAPE(bias, table.cols, bias.cols)) {
-        x->k->bias_expand_forward(x, bias, table, bucket);
+    if (!READY(bias) || !ANY(table) || !SHAPE(bias, table.cols, bias.cols)) {
+        return;
     }
+    struct arena_mark mark = arena_mark(x->scratch);
+    struct mat table_wide = wide(x, table);
+    if (!exec_status(x)) {
+        x->k->bias_expand_forward(x, bias, table_wide, bucket);
+    }
+    arena_release(x->scratch, mark);
 }
 
 void bias_expand_backward(const struct exec *x, struct mat dtable, struct mat dbias, const int32_t *bucket) {
@@ -263,13 +326,13 @@ void add(const struct exec *x, struct mat y, struct mat a, struct mat b) {
 }
 
 void scale(const struct exec *x, struct mat y, float s) {
-    if (READY(y)) {
+    if (ANY(y)) {
         x->k->scale(x, y, s);
     }
 }
 
 void fill(const struct exec *x, struct mat y, float v) {
-    if (READY(y)) {
+    if (ANY(y)) {
         x->k->fill(x, y, v);
     }
 }
@@ -344,11 +407,34 @@ void row_pick(const struct exec *x, float *picked, struct mat logits, const int3
 }
 
 double sum_squares(const struct exec *x, struct mat a) {
-    return READY(a) ? x->k->sum_squares(x, a) : 0;
+    return ANY(a) ? x->k->sum_squares(x, a) : 0;
 }
 
 void adamw_update(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o) {
-    if (SAME(w, m, v, g)) {
+    if (SAME(w, m, v, g) && READY(m, v, g)) {
         x->k->adamw_update(x, w, m, v, g, o);
     }
+}
+
+void adafactor_update(const struct exec *x, struct mat w, struct mat r, struct mat c, struct mat m, struct mat g,
+                      const struct adafactor *o) {
+    if (!SAME(w, g) || !READY(g, r) || (m.data && (!READY(m) || !SAME(w, m))) || w.rows == 0 || w.cols == 0) {
+        return;
+    }
+    if (c.data) {
+        if (READY(c) && VECTOR(r, w.rows) && VECTOR(c, w.cols)) {
+            x->k->adafactor_update(x, w, r, c, m, g, o);
+        }
+        return;
+    }
+    if (!SAME(w, r)) {
+        return;
+    }
+    size_t n = w.rows * w.cols;
+    if (w.rows > 1 && (w.ld != w.cols || r.ld != w.cols || g.ld != w.cols || (m.data && m.ld != w.cols))) {
+        fail(x, ERR_INVALID, __func__, "expected matrices without gaps where the second moment is not factored");
+        return;
+    }
+    x->k->adafactor_update(x, mat_of(w.data, w.dtype, 1, n), mat_of(r.data, DTYPE_F32, 1, n), c,
+                           m.data ? mat_of(m.data, DTYPE_F32, 1, n) : m, mat_of(g.data, DTYPE_F32, 1, n), o);
 }

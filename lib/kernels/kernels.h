@@ -4,11 +4,13 @@
  * come in pairs x_forward / x_backward; backward adds to its outputs (dx += ...) unless a line says `=`; a gradient is named
  * by a d in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
  *
+ * Types: sums and everything between load and store are F32. Weights and what the forward pass hands on may be BF16 (products in any
+ * mix); gradients, logits, and what is summed up over many tokens are F32. Stores to BF16 round to nearest even.
+ *
  * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond
- * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED: all but `copy` take F32), records it
- * in x->err and returns; while an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results
- * have the same bits for any number of threads as long as the BLAS runs one thread per call: every task computes a tile fixed
- * by the shapes alone.
+ * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED), records it in x->err and returns; while
+ * an error stands kernels do nothing. Ask once after a chain of kernels (exec_status). Results have the same bits for any number
+ * of threads as long as the BLAS runs one thread per call: every task computes a tile fixed by the shapes alone.
  *
  * A second backend (CUDA with cuBLAS) is one more table; code outside lib/ never looks at mat.data. */
 #ifndef KERNELS_KERNELS_H
@@ -36,6 +38,16 @@ const char *kernels_name(const struct kernels *k); /* "cpu avx512", ... */
 const struct kernels *kernels_choose(void);        /* the best table for this CPU */
 const struct kernels *kernels_reference(void);     /* naive loops in double precision, one thread: what the tests compare with */
 
+/* ---- types ---- */
+
+/* How F32 results become BF16 weights. To nearest even, small updates would be lost for good: a weight has 8 bits, and a step of
+ * less than 1/512 of it changes nothing. `stochastic` rounds up with the probability that makes the mean exact (Gupta et al. 2015):
+ * 16 random bits are added below the kept ones, element i of w takes its bits as element i of a dropout mask of (seed, stream). */
+struct rounding {
+    int stochastic;
+    uint64_t seed, stream;
+};
+
 /* ---- embedding ---- */
 
 /* y[t,:] = w[ids[t],:]          y [T,C]  w [V,C]; ids are checked by the caller */
@@ -58,7 +70,7 @@ void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dro
 
 /* y[t,:] = x[t,:] / rms(x[t,:]) * g     rms(v) = sqrt(mean(v^2) + eps)     rrms [T]: 1 / rms, kept for backward */
 void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps);
-/* din += ..., dg += ... */
+/* din += ..., dg += ... (dg without memory: not wanted) */
 void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
                       const float *rrms);
 
@@ -192,12 +204,30 @@ void row_pick(const struct exec *x, float *picked, struct mat logits, const int3
 double sum_squares(const struct exec *x, struct mat a);
 /* AdamW (Loshchilov & Hutter 2019, as torch.optim.AdamW): g = grad * grad_scale
  *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr * decay * w;  w -= lr * (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
- * w, m, v, g: fp32 of one shape */
+ * w, m, v, g: of one shape; w F32 or BF16, the others F32 */
 struct adamw {
     float lr, beta1, beta2, eps, decay;
     uint64_t t; /* this step, from 1 */
     float grad_scale;
+    struct rounding rounding;
 };
 void adamw_update(const struct exec *x, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o);
+
+/* Adafactor (Shazeer & Stern 2018, algorithms 4 and 5), in the form of transformers.Adafactor: g = grad * grad_scale
+ *   factored:  r = b2 r + (1-b2) (mean over columns of g^2 + eps)    r [1,R]      w [R,C]
+ *              c = b2 c + (1-b2) (mean over rows of g^2 + eps)       c [1,C]
+ *              u = g / sqrt(r / mean(r)) / sqrt(c)
+ *   else:      r = b2 r + (1-b2) (g^2 + eps), of w's shape           (c without memory)
+ *              u = g / sqrt(r)
+ *   u = lr u / max(1, rms(u) / clip)                                 (clip 0: not clipped)
+ *   m = b1 m + (1-b1) u;  u = m                                      (m without memory: no first moment)
+ *   w = w - decay lr w - u
+ * w F32 or BF16, the others F32. lr is the step as it is: the caller has multiplied it with max(scale floor, rms(w)) if it wants. */
+struct adafactor {
+    float lr, beta1, beta2, eps, clip, decay, grad_scale;
+    struct rounding rounding;
+};
+void adafactor_update(const struct exec *x, struct mat w, struct mat r, struct mat c, struct mat m, struct mat g,
+                      const struct adafactor *o);
 
 #endif

@@ -1,4 +1,4 @@
-/* Inside lib/kernels only: which elements dropout keeps.
+/* Inside lib/kernels only: which elements dropout keeps, and the random bits of stochastic rounding: the same 16 bits an element.
  *
  * One Philox block decides eight elements by 16 bits each. Elements come in groups of 128, made from 16 consecutive blocks in an
  * order that suits vector registers: element r of group g takes block 16 g + r % 16, of its words word r / 32, of that the upper

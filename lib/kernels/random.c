@@ -8,7 +8,7 @@
 enum { STEP = 1 << 14 }; /* elements of a task, a multiple of 4 */
 
 struct normal_job {
-    float *y;
+    struct mat y;
     size_t n;
     float std;
     uint64_t seed, stream;
@@ -31,9 +31,11 @@ static void normal_task(void *arg, size_t task, size_t worker) {
         philox(w, j->seed, j->stream, i / 4);
         box_muller(v, w[0], w[1]);
         box_muller(v + 2, w[2], w[3]);
-        for (size_t k = 0; k < 4 && i + k < end; k++) {
-            j->y[i + k] = j->std * v[k];
+        for (size_t k = 0; k < 4; k++) {
+            v[k] *= j->std;
         }
+        size_t m = end - i < 4 ? end - i : 4;
+        dtype_convert(mat_cols(j->y, i, m).data, j->y.dtype, v, DTYPE_F32, m);
     }
 }
 
@@ -41,10 +43,11 @@ void fill_normal(const struct exec *x, struct mat y, float std, uint64_t seed, u
     if (exec_status(x)) {
         return;
     }
-    if (y.dtype != DTYPE_F32 || !y.data || (y.rows > 1 && y.ld != y.cols)) {
-        err_set(x->err, ERR_INVALID, "%s: expected an F32 matrix without gaps", __func__);
+    if (y.dtype == DTYPE_F16 || !y.data || (y.rows > 1 && y.ld != y.cols)) {
+        err_set(x->err, ERR_INVALID, "%s: expected an F32 or BF16 matrix without gaps", __func__);
         return;
     }
-    struct normal_job j = {.y = y.data, .n = y.rows * y.cols, .std = std, .seed = seed, .stream = stream};
+    struct normal_job j = {
+        .y = mat_of(y.data, y.dtype, 1, y.rows * y.cols), .n = y.rows * y.cols, .std = std, .seed = seed, .stream = stream};
     pool_run(x->pool, (j.n + STEP - 1) / STEP, normal_task, &j);
 }

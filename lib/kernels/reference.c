@@ -8,11 +8,21 @@
 #include <string.h>
 
 static float get(struct mat m, size_t r, size_t c) {
-    return row_of(m, r)[c];
+    if (m.dtype == DTYPE_F32) {
+        return row_of(m, r)[c];
+    }
+    float v;
+    dtype_convert(&v, DTYPE_F32, mat_cols(mat_rows(m, r, 1), c, 1).data, m.dtype, 1);
+    return v;
 }
 
 static void set(struct mat m, size_t r, size_t c, double v) {
-    row_of(m, r)[c] = (float)v;
+    float f = (float)v;
+    if (m.dtype == DTYPE_F32) {
+        row_of(m, r)[c] = f;
+        return;
+    }
+    dtype_convert(mat_cols(mat_rows(m, r, 1), c, 1).data, m.dtype, &f, DTYPE_F32, 1);
 }
 
 static void embedding_forward_ref(const struct exec *x, struct mat y, struct mat w, const int32_t *ids) {
@@ -33,15 +43,32 @@ static void embedding_backward_ref(const struct exec *x, struct mat dw, struct m
     }
 }
 
+static uint32_t random_half(uint64_t seed, uint64_t stream, uint64_t element) {
+    uint32_t words[4], r = (uint32_t)(element % MASK_GROUP);
+    philox(words, seed, stream, element / MASK_GROUP * MASK_BLOCKS + r % MASK_BLOCKS);
+    return words[r / 32] >> (r / 16 % 2 * 16) & 0xffffU;
+}
+
 /* 0 for a dropped element, else 1 / (1-p) */
 static double keep(struct dropout d, uint64_t element) {
     if (d.p <= 0) {
         return 1;
     }
-    uint32_t words[4], r = (uint32_t)(element % MASK_GROUP);
-    philox(words, d.seed, d.stream, element / MASK_GROUP * MASK_BLOCKS + r % MASK_BLOCKS);
-    uint32_t half = words[r / 32] >> (r / 16 % 2 * 16) & 0xffffU;
-    return half >= mask_threshold(d.p) ? 1 / (1 - (double)d.p) : 0;
+    return random_half(d.seed, d.stream, element) >= mask_threshold(d.p) ? 1 / (1 - (double)d.p) : 0;
+}
+
+/* A weight, rounded as asked for. */
+static void set_weight(struct mat m, size_t r, size_t c, double v, struct rounding how) {
+    if (m.dtype == DTYPE_F32 || !how.stochastic || !isfinite((float)v)) {
+        set(m, r, c, v);
+        return;
+    }
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits + random_half(how.seed, how.stream, r * m.cols + c)) & 0xffff0000U;
+    memcpy(&f, &bits, sizeof f);
+    set(m, r, c, (double)f);
 }
 
 static void dropout_apply_ref(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
@@ -83,7 +110,7 @@ static void rmsnorm_backward_ref(const struct exec *x, struct mat din, struct ma
             set(din, t, c, (double)get(din, t, c) + d);
         }
     }
-    for (size_t c = 0; c < dy.cols; c++) {
+    for (size_t c = 0; dg.data && c < dy.cols; c++) {
         double sum = (double)get(dg, 0, c);
         for (size_t t = 0; t < dy.rows; t++) {
             sum += (double)get(dy, t, c) * (double)get(in, t, c) * (double)rrms[t];
@@ -427,9 +454,68 @@ static void adamw_update_ref(const struct exec *x, struct mat w, struct mat m, s
             double grad = (double)get(g, r, c) * (double)o->grad_scale;
             double mv = b1 * (double)get(m, r, c) + (1 - b1) * grad, vv = b2 * (double)get(v, r, c) + (1 - b2) * grad * grad;
             double wv = (double)get(w, r, c) * (1 - (double)o->lr * (double)o->decay);
-            set(w, r, c, wv - (double)o->lr * (mv / c1) / (sqrt(vv / c2) + (double)o->eps));
+            set_weight(w, r, c, wv - (double)o->lr * (mv / c1) / (sqrt(vv / c2) + (double)o->eps), o->rounding);
             set(m, r, c, mv);
             set(v, r, c, vv);
+        }
+    }
+}
+
+static double squared(struct mat g, size_t r, size_t c, const struct adafactor *o) {
+    double v = (double)get(g, r, c) * (double)o->grad_scale;
+    return v * v;
+}
+
+/* The second moments: rows and columns, or all elements. */
+static void adafactor_moments(struct mat r, struct mat c, struct mat g, const struct adafactor *o) {
+    double b2 = (double)o->beta2, eps = (double)o->eps;
+    for (size_t i = 0; c.data && i < g.rows; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < g.cols; j++) {
+            sum += squared(g, i, j, o) + eps;
+        }
+        set(r, 0, i, b2 * (double)get(r, 0, i) + (1 - b2) * sum / (double)g.cols);
+    }
+    for (size_t j = 0; c.data && j < g.cols; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < g.rows; i++) {
+            sum += squared(g, i, j, o) + eps;
+        }
+        set(c, 0, j, b2 * (double)get(c, 0, j) + (1 - b2) * sum / (double)g.rows);
+    }
+    for (size_t i = 0; !c.data && i < g.rows; i++) {
+        for (size_t j = 0; j < g.cols; j++) {
+            set(r, i, j, b2 * (double)get(r, i, j) + (1 - b2) * (squared(g, i, j, o) + eps));
+        }
+    }
+}
+
+static void adafactor_update_ref(const struct exec *x, struct mat w, struct mat r, struct mat c, struct mat m, struct mat g,
+                                 const struct adafactor *o) {
+    (void)x;
+    double mean = 0, sum = 0;
+    adafactor_moments(r, c, g, o);
+    for (size_t i = 0; c.data && i < w.rows; i++) {
+        mean += (double)get(r, 0, i) / (double)w.rows;
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        double rms = sqrt(sum / ((double)w.rows * (double)w.cols)), lr = (double)o->lr;
+        double scale = o->clip > 0 && rms > (double)o->clip ? lr * (double)o->clip / rms : lr;
+        for (size_t i = 0; i < w.rows; i++) {
+            for (size_t j = 0; j < w.cols; j++) {
+                double v = c.data ? (double)get(r, 0, i) / mean * (double)get(c, 0, j) : (double)get(r, i, j);
+                double u = (double)get(g, i, j) * (double)o->grad_scale / sqrt(v);
+                if (pass == 0) {
+                    sum += u * u;
+                    continue;
+                }
+                u *= scale;
+                if (m.data) {
+                    u = (double)o->beta1 * (double)get(m, i, j) + (1 - (double)o->beta1) * u;
+                    set(m, i, j, u);
+                }
+                set_weight(w, i, j, (double)get(w, i, j) * (1 - (double)o->decay * lr) - u, o->rounding);
+            }
         }
     }
 }
@@ -461,4 +547,5 @@ const struct kernels kernels_table_reference = {
     .row_pick = row_pick_ref,
     .sum_squares = sum_squares_ref,
     .adamw_update = adamw_update_ref,
+    .adafactor_update = adafactor_update_ref,
 };

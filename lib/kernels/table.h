@@ -1,7 +1,8 @@
 /* Inside lib/kernels only: the table of implementations behind kernels.h, one entry per operation.
  *
  * kernels.c checks types and shapes once and then calls through the table, so implementations take for granted: nothing has
- * failed before, every matrix is F32 with the shape that kernels.h tells, no dimension is beyond INT_MAX. */
+ * failed before, every matrix has the shape that kernels.h tells, no dimension is beyond INT_MAX. Matrices are F32, except that `any`
+ * marks those that may be BF16. */
 #ifndef KERNELS_TABLE_H
 #define KERNELS_TABLE_H
 
@@ -14,12 +15,13 @@
 
 struct kernels {
     const char *name;
-    void (*embedding_forward)(const struct exec *, struct mat y, struct mat w, const int32_t *ids);
+    void (*embedding_forward)(const struct exec *, struct mat y, struct mat w, const int32_t *ids); /* any */
     void (*embedding_backward)(const struct exec *, struct mat dw, struct mat dy, const int32_t *ids);
-    void (*dropout_apply)(const struct exec *, struct mat y, struct mat in, struct dropout d);
+    void (*dropout_apply)(const struct exec *, struct mat y, struct mat in, struct dropout d); /* any */
     void (*rmsnorm_forward)(const struct exec *, struct mat y, float *rrms, struct mat in, struct mat g, float eps);
     void (*rmsnorm_backward)(const struct exec *, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
                              const float *rrms);
+    /* any */
     void (*gemm)(const struct exec *, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
     void (*attention_forward)(const struct exec *, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                               const struct attention *s);
@@ -28,6 +30,7 @@ struct kernels {
                                const struct attention *s);
     void (*bias_expand_forward)(const struct exec *, struct mat bias, struct mat table, const int32_t *bucket);
     void (*bias_expand_backward)(const struct exec *, struct mat dtable, struct mat dbias, const int32_t *bucket);
+    /* any: all from here to lerp */
     void (*relu_forward)(const struct exec *, struct mat y, struct mat in);
     void (*relu_backward)(const struct exec *, struct mat din, struct mat dy, struct mat in);
     void (*geglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
@@ -43,8 +46,11 @@ struct kernels {
                     int grad);
     void (*row_argmax)(const struct exec *, int32_t *best, struct mat logits);
     void (*row_pick)(const struct exec *, float *picked, struct mat logits, const int32_t *ids);
-    double (*sum_squares)(const struct exec *, struct mat a);
+    double (*sum_squares)(const struct exec *, struct mat a); /* any */
+    /* any: w */
     void (*adamw_update)(const struct exec *, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o);
+    void (*adafactor_update)(const struct exec *, struct mat w, struct mat r, struct mat c, struct mat m, struct mat g,
+                             const struct adafactor *o);
 };
 
 extern const struct kernels kernels_table_reference; /* reference.c */

@@ -18,21 +18,29 @@ float *io_floats(struct io *io, size_t n, uint64_t seed) {
     return p;
 }
 
-struct mat io_in(struct io *io, size_t rows, size_t cols, uint64_t seed) {
+struct mat io_in_as(struct io *io, enum dtype dtype, size_t rows, size_t cols, uint64_t seed) {
     size_t ld = cols + (io->gaps ? 3 : 0);
-    float *values = io_floats(io, rows * cols, seed), *p = arena_take(&io->mem, rows * ld, sizeof *p, &io->err);
-    ck_assert_ptr_nonnull(p);
-    memset(p, 0x55, rows * ld * sizeof *p); /* a number that the gaps must keep */
+    float *values = io_floats(io, rows * cols, seed);
+    struct mat m = arena_mat(&io->mem, dtype, rows, ld, &io->err);
+    ck_assert_ptr_nonnull(m.data);
+    memset(m.data, 0x55, rows * ld * dtype_size(dtype)); /* a number that the gaps must keep */
+    m.cols = cols;
     for (size_t r = 0; r < rows; r++) {
-        memcpy(p + r * ld, values + r * cols, cols * sizeof *p);
+        dtype_convert(mat_rows(m, r, 1).data, dtype, values + r * cols, DTYPE_F32, cols);
     }
-    struct mat m = mat_of(p, DTYPE_F32, rows, cols);
-    m.ld = ld;
     return m;
 }
 
+struct mat io_in(struct io *io, size_t rows, size_t cols, uint64_t seed) {
+    return io_in_as(io, DTYPE_F32, rows, cols, seed);
+}
+
 struct mat io_out(struct io *io, size_t rows, size_t cols, uint64_t seed) {
-    struct mat m = io_in(io, rows, cols, seed);
+    return io_out_as(io, DTYPE_F32, rows, cols, seed);
+}
+
+struct mat io_out_as(struct io *io, enum dtype dtype, size_t rows, size_t cols, uint64_t seed) {
+    struct mat m = io_in_as(io, dtype, rows, cols, seed);
     ck_assert_uint_lt(io->n_out, MAX_OUTPUTS);
     io->out[io->n_out++] = m;
     return m;
@@ -96,8 +104,10 @@ static void run(struct io *io, const struct kernels *k, size_t threads, bool gap
     ck_assert_msg(io->scratch.used == 0, "%s keeps scratch memory", what);
 }
 
-static float at(struct mat m, size_t r, size_t c) {
-    return ((const float *)m.data)[r * m.ld + c];
+float mat_at(struct mat m, size_t r, size_t c) {
+    float v;
+    dtype_convert(&v, DTYPE_F32, mat_cols(mat_rows(m, r, 1), c, 1).data, m.dtype, 1);
+    return v;
 }
 
 static void compare(const struct io *got, const struct io *want, double tolerance, const char *table, const char *what) {
@@ -107,9 +117,9 @@ static void compare(const struct io *got, const struct io *want, double toleranc
         double largest = 1e-3, worst = 0;
         for (size_t r = 0; r < b.rows; r++) {
             for (size_t c = 0; c < b.cols; c++) {
-                double d = fabs((double)at(a, r, c) - (double)at(b, r, c));
+                double d = fabs((double)mat_at(a, r, c) - (double)mat_at(b, r, c));
                 worst = d > worst || isnan(d) ? d : worst;
-                largest = fmax(largest, fabs((double)at(b, r, c)));
+                largest = fmax(largest, fabs((double)mat_at(b, r, c)));
             }
         }
         ck_assert_msg(worst <= tolerance * largest, "%s, table %s, output %zu (%zu x %zu): off by %g of %g", what, table, i,
@@ -121,7 +131,7 @@ static void compare(const struct io *got, const struct io *want, double toleranc
 static void same_bits(const struct io *a, const struct io *b, const char *table, const char *what) {
     for (size_t i = 0; i < a->n_out; i++) {
         size_t n = a->out[i].rows * a->out[i].ld;
-        ck_assert_msg(memcmp(a->out[i].data, b->out[i].data, n * sizeof(float)) == 0,
+        ck_assert_msg(memcmp(a->out[i].data, b->out[i].data, n * dtype_size(a->out[i].dtype)) == 0,
                       "%s, table %s, output %zu: bits depend on threads", what, table, i);
     }
 }
@@ -130,7 +140,8 @@ static void gaps_are_untouched(const struct io *a, const struct io *b, const cha
     for (size_t i = 0; i < a->n_out; i++) {
         for (size_t r = 0; r < a->out[i].rows; r++) {
             for (size_t c = a->out[i].cols; c < a->out[i].ld; c++) {
-                ck_assert_msg(!(at(a->out[i], r, c) < at(b->out[i], r, c)) && !(at(a->out[i], r, c) > at(b->out[i], r, c)),
+                ck_assert_msg(!(mat_at(a->out[i], r, c) < mat_at(b->out[i], r, c)) &&
+                                  !(mat_at(a->out[i], r, c) > mat_at(b->out[i], r, c)),
                               "%s, table %s, output %zu: wrote between its rows", what, table, i);
             }
         }
@@ -162,7 +173,7 @@ double weighted_sum(struct mat m, struct mat weights) {
     double sum = 0;
     for (size_t r = 0; r < m.rows; r++) {
         for (size_t c = 0; c < m.cols; c++) {
-            sum += (double)at(m, r, c) * (double)at(weights, r, c);
+            sum += (double)mat_at(m, r, c) * (double)mat_at(weights, r, c);
         }
     }
     return sum;
@@ -179,7 +190,7 @@ void check_slope(double (*loss)(void *arg), void *arg, struct mat in, struct mat
             *v = old - h;
             double down = loss(arg), below = (double)*v;
             *v = old;
-            double slope = (up - down) / (above - below), d = fabs(slope - (double)at(gradient, r, c));
+            double slope = (up - down) / (above - below), d = fabs(slope - (double)mat_at(gradient, r, c));
             worst = d > worst || isnan(d) ? d : worst;
             largest = fmax(largest, fabs(slope));
         }

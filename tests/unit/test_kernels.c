@@ -11,6 +11,7 @@
 Suite *attention_suite(void);
 Suite *loss_suite(void);
 Suite *distill_suite(void);
+Suite *mixed_suite(void);
 
 /* Awkward shapes, one that is a single task, some that are many. */
 static const size_t shapes[][2] = {{1, 1}, {3, 17}, {17, 3}, {129, 129}, {1, 40000}, {300, 257}};
@@ -316,10 +317,13 @@ END_TEST
 START_TEST(other_types_are_refused_by_name_and_the_error_stays) {
     struct io io;
     io_open(&io, kernels_choose(), 1, false);
-    struct mat a = io_in(&io, 2, 4, 1), half = arena_mat(&io.mem, DTYPE_BF16, 2, 4, &io.err);
+    struct mat a = io_in(&io, 2, 4, 1), half = arena_mat(&io.mem, DTYPE_F16, 2, 4, &io.err);
     add(&io.x, a, a, half);
     ck_assert_int_eq(exec_status(&io.x), ERR_UNSUPPORTED);
-    ck_assert_str_eq(io.err.text, "add: no implementation for BF16, only for F32");
+    ck_assert_str_eq(io.err.text, "add: no implementation for F16 here, only for F32 and BF16");
+    err_clear(&io.err);
+    row_lse(&io.x, a.data, arena_mat(&io.mem, DTYPE_BF16, 2, 4, &io.err));
+    ck_assert_str_eq(io.err.text, "row_lse: no implementation for BF16 here, only for F32");
     float before = *(float *)a.data;
     fill(&io.x, a, before + 1);
     ck_assert_float_eq(*(float *)a.data, before);
@@ -410,5 +414,6 @@ int main(void) {
     srunner_add_suite(r, attention_suite());
     srunner_add_suite(r, loss_suite());
     srunner_add_suite(r, distill_suite());
+    srunner_add_suite(r, mixed_suite());
     return test_run(r);
 }
