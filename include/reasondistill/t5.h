@@ -26,11 +26,18 @@ enum { RSD_F32, RSD_F16, RSD_BF16 };
  * named), RSD_ENOMEM, RSD_EIO. */
 RSD_API int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out);
 
+/* The same with the weights in memory as RSD_F32 or RSD_BF16 (half the memory; what is stored so is mapped, the rest rounded to
+ * nearest even). A model of BF16 weights computes with F32 sums, keeps its activations in BF16 while training (the residual stream
+ * and all gradients are F32), and in F32 otherwise. RSD_EUNSUPPORTED: RSD_F16, whose gradients would need scaling. */
+RSD_API int rsd_t5_open_as(rsd_ctx *ctx, const char *dir, int dtype, rsd_t5 **out);
+
 /* A new model with random weights from a config.json (path), initialised as in the T5 paper's code: embeddings N(0, 1), q
  * (d_model d_kv)^-1/2, k and v d_model^-1/2, o (heads d_kv)^-1/2, FFN in d_model^-1/2, out d_ff^-1/2, relative bias
  * d_model^-1/2, untied head d_model^-1/2, times initializer_factor. Each tensor is a pure function of (its name, shape, config,
  * seed), for any number of threads. *out is the caller's. Errors as rsd_t5_open. */
 RSD_API int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out);
+/* The same in RSD_F32 or RSD_BF16, as rsd_t5_open_as: the same numbers, rounded. */
+RSD_API int rsd_t5_create_as(rsd_ctx *ctx, const char *config, uint64_t seed, int dtype, rsd_t5 **out);
 
 /* A second handle for another context on the same immutable, reference-counted weights: several threads generate from one set,
  * each with its own context. Training or writing either is RSD_EBUSY while both are open. The weights belong to the allocator of
@@ -99,6 +106,11 @@ RSD_API int rsd_t5_merge(rsd_t5 *m, rsd_t5 *other, double alpha);
  * caller's. RSD_EINVAL: no layers, or more than src has; errors of rsd_t5_create. */
 RSD_API int rsd_t5_shrink(rsd_t5 *src, int64_t encoder_layers, int64_t decoder_layers, rsd_t5 **out);
 
+/* Bounds the memory of activations: with `on`, a forward with RSD_TRAIN keeps one [tokens, d_model] matrix a block, and backward
+ * computes the rest again, block by block: the same bits, for about a third more work. From the next forward on; off in a new
+ * model. RSD_OK. */
+RSD_API int rsd_t5_set_recompute(rsd_t5 *m, int on);
+
 /* ---- parameters ---- */
 
 typedef struct rsd_param {
@@ -108,13 +120,19 @@ typedef struct rsd_param {
     /* Layer group: 0 the shared embedding, then encoder and decoder blocks (the last of each with the final norm), last a head of
      * its own. */
     size_t layer;
+    int32_t frozen, reserved; /* rsd_t5_freeze; 0 */
 } rsd_param;
 RSD_API size_t rsd_t5_params(const rsd_t5 *m); /* number of tensors; a tied head counts once */
 RSD_API int rsd_t5_param(const rsd_t5 *m, size_t i, rsd_param *out);
 RSD_API int rsd_t5_param_find(const rsd_t5 *m, const char *name, size_t *i);    /* RSD_ENOTFOUND */
 RSD_API int rsd_t5_param_read(rsd_t5 *m, size_t i, float *out, size_t n);       /* as fp32, n = count; else RSD_EINVAL */
 RSD_API int rsd_t5_param_write(rsd_t5 *m, size_t i, const float *in, size_t n); /* RSD_EBUSY if shared */
-RSD_API int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n);        /* zeros before the first backward */
+/* Zeros before the first backward, for frozen parameters, and what a fused optimizer has used up. */
+RSD_API int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n);
+/* Freezes (1) or thaws (0) the parameters whose name fits `pattern`, in which * stands for any characters: "shared.weight",
+ * "encoder.*". No gradient is computed for what is frozen, and no optimizer writes it. All gradients become 0. Optimizers keep state
+ * for what was not frozen when they were opened. *matched (may be NULL): how many fit. RSD_ENOTFOUND (none), RSD_EBUSY, RSD_EINVAL. */
+RSD_API int rsd_t5_freeze(rsd_t5 *m, const char *pattern, int frozen, size_t *matched);
 
 /* ---- facts ---- */
 
@@ -122,9 +140,9 @@ typedef struct rsd_t5_info {
     size_t size;                /* set by the caller */
     uint64_t parameters, bytes; /* bytes of the weights in memory or mapped */
     int64_t d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers, vocab;
-    int32_t dtype;       /* of the files; RSD_F32 for a model made here */
-    int32_t gated, tied; /* tanh-GELU gate, not ReLU; the head is the embedding */
-    int32_t reserved;
+    int32_t dtype;        /* of the files; of the weights for a model made here */
+    int32_t gated, tied;  /* tanh-GELU gate, not ReLU; the head is the embedding */
+    int32_t memory_dtype; /* of the weights in memory: RSD_F32 or RSD_BF16 */
     double dropout;
 } rsd_t5_info;
 RSD_API int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out);

@@ -8,14 +8,14 @@ struct mat attention_sublayer(const struct run *r, struct attention_acts *k, con
     struct arena_mark all = arena_mark(r->acts);
     k->x = x;
     k->rrms = run_vector(r, 1, T);
-    k->q = run_mat(r, T, D);
-    k->k = run_mat(r, S, D);
-    k->v = run_mat(r, S, D);
-    k->a = run_mat(r, T, D);
+    k->q = run_act(r, T, D);
+    k->k = run_act(r, S, D);
+    k->v = run_act(r, S, D);
+    k->a = run_act(r, T, D);
     k->lse = r->train ? run_vector(r, r->c->heads, T) : NULL;
 
     struct arena_mark mark = arena_mark(r->acts);
-    struct mat y = run_mat(r, T, x.cols);
+    struct mat y = run_act(r, T, x.cols);
     rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
     linear_forward(r, k->q, w->q, y, 0);
     linear_forward(r, k->k, w->k, memory ? *memory : y, 0);
@@ -44,11 +44,11 @@ void attention_sublayer_backward(const struct run *r, const struct attention_act
     residual_backward(r, da, w->o, dx, k->a, out);
     attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, s);
 
-    struct mat y = run_mat(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
+    struct mat y = run_act(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
     rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps); /* as in the forward pass, bit for bit */
     linear_backward(r, dy, w->q, dq, y, 0);
     linear_backward(r, memory ? dmemory : dy, w->k, dk, memory ? *memory : y, 1);
     linear_backward(r, memory ? dmemory : dy, w->v, dv, memory ? *memory : y, 1);
-    rmsnorm_backward(&r->x, dx, w->norm->grad, dy, k->x, w->norm->w, k->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);
 }

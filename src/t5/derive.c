@@ -101,6 +101,7 @@ int rsd_t5_shrink(rsd_t5 *src, int64_t encoder_layers, int64_t decoder_layers, r
     if (json_parse(str_z(&src->w->json), src->w->json.n, &doc, &e))
         goto done;
     w->config = *c;
+    w->type = src->w->type;
     w->config.doc = doc;
     w->config.encoder_layers = (size_t)encoder_layers;
     w->config.decoder_layers = (size_t)decoder_layers;

@@ -1,30 +1,60 @@
-/* The encoder: every token of a sequence sees every other. */
+/* The encoder: every token of a sequence sees every other.
+ *
+ * Recomputation (Chen et al. 2016, "Training deep nets with sublinear memory cost"): of a block only the stream in front of it is
+ * kept, and the backward pass makes the rest again, block by block, with the same code and the same masks: the same bits. */
 #include "t5/model.h"
+
+static struct mat block_forward(const struct run *r, const struct t5_stack *stack, struct stack_acts *s, size_t i, struct mat x) {
+    size_t layer = stack->first_layer + i;
+    struct attention self = stack_self(r, s, false, layer);
+    const struct t5_block *b = &stack->blocks[i];
+    struct block_acts *k = &s->blocks[i];
+    x = attention_sublayer(r, &k->self, &b->self, x, NULL, &self, run_dropout(r, layer, PLACE_SELF_OUT));
+    return ffn_sublayer(r, &k->ffn, &b->ffn, x, run_dropout(r, layer, PLACE_FFN_INNER), run_dropout(r, layer, PLACE_FFN_OUT));
+}
+
+static void block_backward(const struct run *r, const struct t5_stack *stack, struct stack_acts *s, size_t i, struct mat dx) {
+    size_t layer = stack->first_layer + i;
+    struct attention self = stack_self(r, s, false, layer);
+    const struct t5_block *b = &stack->blocks[i];
+    const struct block_acts *k = &s->blocks[i];
+    ffn_sublayer_backward(r, &k->ffn, &b->ffn, dx, run_dropout(r, layer, PLACE_FFN_INNER), run_dropout(r, layer, PLACE_FFN_OUT));
+    attention_sublayer_backward(r, &k->self, &b->self, dx, NULL, (struct mat){0}, s->dbias, &self,
+                                run_dropout(r, layer, PLACE_SELF_OUT));
+}
 
 void encoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s) {
     const struct t5_stack *stack = &w->encoder;
     struct mat x = stack_begin(r, s, stack, w->shared, true, PLACE_EMBEDDING);
     for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++) {
-        size_t layer = stack->first_layer + i;
-        struct attention self = stack_self(r, s, false, layer);
-        x = attention_sublayer(r, &s->blocks[i].self, &stack->blocks[i].self, x, NULL, &self,
-                               run_dropout(r, layer, PLACE_SELF_OUT));
-        x = ffn_sublayer(r, &s->blocks[i].ffn, &stack->blocks[i].ffn, x, run_dropout(r, layer, PLACE_FFN_INNER),
-                         run_dropout(r, layer, PLACE_FFN_OUT));
+        if (!r->recompute) {
+            x = block_forward(r, stack, s, i, x);
+            continue;
+        }
+        struct mat next = run_mat(r, x.rows, x.cols);
+        struct arena_mark mark = arena_mark(r->acts);
+        copy(&r->x, next, block_forward(r, stack, s, i, x));
+        arena_release(r->acts, mark);
+        x = next;
     }
     stack_end(r, s, stack, x);
 }
 
-void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s) {
+void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, const struct listener *l) {
     const struct t5_stack *stack = &w->encoder;
+    grads_begin(r, l, stack->first_layer + stack->n - 1);
     struct mat dx = stack_backward_begin(r, s, stack);
     for (size_t i = stack->n; i-- > 0 && !exec_status(&r->x);) {
-        size_t layer = stack->first_layer + i;
-        struct attention self = stack_self(r, s, false, layer);
-        ffn_sublayer_backward(r, &s->blocks[i].ffn, &stack->blocks[i].ffn, dx, run_dropout(r, layer, PLACE_FFN_INNER),
-                              run_dropout(r, layer, PLACE_FFN_OUT));
-        attention_sublayer_backward(r, &s->blocks[i].self, &stack->blocks[i].self, dx, NULL, (struct mat){0}, s->dbias, &self,
-                                    run_dropout(r, layer, PLACE_SELF_OUT));
+        struct arena_mark mark = arena_mark(r->acts);
+        if (r->recompute)
+            block_forward(r, stack, s, i, s->blocks[i].self.x);
+        block_backward(r, stack, s, i, dx);
+        arena_release(r->acts, mark);
+        if (i) {
+            grads_done(r, l, stack->first_layer + i);
+            grads_begin(r, l, stack->first_layer + i - 1);
+        }
     }
     stack_backward_end(r, s, stack, w->shared, dx, PLACE_EMBEDDING);
+    grads_done(r, l, stack->first_layer);
 }

@@ -6,7 +6,7 @@
 static struct mat inner_value(const struct run *r, const struct ffn_acts *k, struct dropout inner) {
     if (!k->g.data && inner.p <= 0)
         return k->h;
-    struct mat z = run_mat(r, k->h.rows, k->h.cols);
+    struct mat z = run_act(r, k->h.rows, k->h.cols);
     if (k->g.data)
         geglu_forward(&r->x, z, k->h, k->g);
     if (inner.p > 0)
@@ -20,13 +20,13 @@ struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ff
     struct arena_mark all = arena_mark(r->acts);
     k->x = x;
     k->rrms = run_vector(r, 1, T);
-    k->h = run_mat(r, T, F);
-    k->g = w->gate.base ? run_mat(r, T, F) : (struct mat){0};
+    k->h = run_act(r, T, F);
+    k->g = w->gate.base ? run_act(r, T, F) : (struct mat){0};
     /* The new stream is kept, the inner value is not: the stream's memory is taken first. */
     struct mat stream = residual_mat(r, x);
 
     struct arena_mark mark = arena_mark(r->acts);
-    struct mat y = run_mat(r, T, x.cols);
+    struct mat y = run_act(r, T, x.cols);
     rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
     linear_forward(r, k->h, w->wi, y, 0);
     if (w->gate.base)
@@ -43,19 +43,21 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const 
                            struct dropout inner, struct dropout out) {
     size_t T = dx.rows, F = r->c->d_ff;
     struct arena_mark mark = arena_mark(r->acts);
-    struct mat dz = run_mat(r, T, F), y = run_mat(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
+    struct mat dz = run_mat(r, T, F), y = run_act(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
     residual_backward(r, dz, w->wo, dx, inner_value(r, k, inner), out);
     if (inner.p > 0)
         dropout_apply(&r->x, dz, dz, inner);
     rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps);
     if (k->g.data) {
-        geglu_backward(&r->x, k->h, k->g, dz, k->h, k->g); /* the kept factors are not needed again */
-        linear_backward(r, dy, w->wi, k->h, y, 0);
-        linear_backward(r, dy, w->gate, k->g, y, 1);
+        /* The kept factors are not needed again, but what is BF16 is too narrow for gradients. */
+        struct mat dh = r->act == DTYPE_F32 ? k->h : run_mat(r, T, F), dg = r->act == DTYPE_F32 ? k->g : run_mat(r, T, F);
+        geglu_backward(&r->x, dh, dg, dz, k->h, k->g);
+        linear_backward(r, dy, w->wi, dh, y, 0);
+        linear_backward(r, dy, w->gate, dg, y, 1);
     } else {
         relu_backward(&r->x, dz, dz, k->h);
         linear_backward(r, dy, w->wi, dz, y, 0);
     }
-    rmsnorm_backward(&r->x, dx, w->norm->grad, dy, k->x, w->norm->w, k->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);
 }

@@ -7,8 +7,14 @@
 #include "t5/model.h"
 
 struct run model_run(rsd_t5 *m, bool train, struct err *e) {
-    return (struct run){
-        .x = ctx_exec(m->ctx, e), .acts = &m->acts, .c = &m->w->config, .train = train, .drop = m->drop, .step = m->drop_step};
+    return (struct run){.x = ctx_exec(m->ctx, e),
+                        .acts = &m->acts,
+                        .c = &m->w->config,
+                        .train = train,
+                        .recompute = train && m->remade,
+                        .act = train ? m->w->type : DTYPE_F32,
+                        .drop = m->drop,
+                        .step = m->drop_step};
 }
 
 bool model_shared(const rsd_t5 *m) {
@@ -43,6 +49,7 @@ static int forward(rsd_t5 *m, bool train, struct err *e) {
     const rsd_batch *b = &m->batch;
     m->drop = (struct dropout){.p = (float)m->dropout, .seed = m->seed};
     m->drop_step = m->step;
+    m->remade = m->recompute;
     struct run r = model_run(m, train, e);
     arena_reset(&m->acts);
     m->enc = (struct stack_acts){
@@ -73,44 +80,50 @@ int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode) {
     return RSD_OK;
 }
 
-int model_grads(rsd_t5 *m, struct err *e) {
-    struct t5_weights *w = m->w;
-    if (w->grads)
-        return 0;
-    w->grads = mem_aligned(&w->alloc, w->count, sizeof(float), e);
-    if (!w->grads)
-        return err_within(e, "gradients of %zu parameters", w->count);
-    struct exec x = ctx_exec(m->ctx, e);
-    struct mat all = mat_of(w->grads, DTYPE_F32, 1, w->count);
-    fill(&x, all, 0);
-    for (size_t i = 0; i < w->n; i++)
-        w->params[i].grad.data = mat_cols(all, w->info[i].offset, w->info[i].count).data;
-    return e->code;
+/* The embedding's gradient is complete last: the encoder adds to it in the end. */
+static void backward(rsd_t5 *m, const struct run *r, const struct listener *l) {
+    m->enc.dout = run_mat(r, m->enc.tokens, m->w->config.d_model);
+    fill(&r->x, m->enc.dout, 0);
+    if (m->w->head != m->w->shared)
+        grads_done(r, l, m->w->layers - 1);
+    decoder_backward(r, m->w, &m->dec, m->enc.out, m->enc.dout, l);
+    encoder_backward(r, m->w, &m->enc, l);
+    grads_done(r, l, 0);
+    m->state = T5_INFERRED; /* what backward needs is used up, logits can still be had */
+}
+
+static int check_backward(const rsd_t5 *m, const char *what, struct err *e) {
+    if (m->state != T5_HEADED)
+        return err_set(e, RSD_ESTATE, "%s: call rsd_t5_forward with RSD_TRAIN and rsd_t5_head before it", what);
+    if (model_shared(m))
+        return err_set(e, ERR_BUSY, "%s: the weights are shared with another handle: close it before training", what);
+    return 0;
 }
 
 int rsd_t5_backward(rsd_t5 *m) {
     struct err e = {0};
-    if (m->state != T5_HEADED)
-        return ctx_fail(m->ctx, RSD_ESTATE, "rsd_t5_backward: call rsd_t5_forward with RSD_TRAIN and rsd_t5_head before it");
-    if (model_shared(m))
-        return ctx_fail(m->ctx, RSD_EBUSY,
-                        "rsd_t5_backward: the weights are shared with another handle: close it before training");
-    struct run r = model_run(m, true, &e);
-    m->enc.dout = run_mat(&r, m->enc.tokens, m->w->config.d_model);
-    fill(&r.x, m->enc.dout, 0);
-    decoder_backward(&r, m->w, &m->dec, m->enc.out, m->enc.dout);
-    encoder_backward(&r, m->w, &m->enc);
-    m->state = T5_INFERRED; /* what backward needs is used up, logits can still be had */
+    if (m->w->fused)
+        return ctx_fail(m->ctx, RSD_ESTATE,
+                        "rsd_t5_backward: a fused optimizer keeps no gradients and cannot accumulate them: call "
+                        "rsd_optimizer_backward, once a step");
+    if (!check_backward(m, "rsd_t5_backward", &e)) {
+        struct run r = model_run(m, true, &e);
+        backward(m, &r, &(struct listener){.m = m});
+    }
     return ctx_return(m->ctx, e.code, &e);
 }
 
-int rsd_t5_zero_grad(rsd_t5 *m) {
-    struct err e = {0};
-    if (m->w->grads) {
-        struct exec x = ctx_exec(m->ctx, &e);
-        fill(&x, mat_of(m->w->grads, DTYPE_F32, 1, m->w->count), 0);
-    }
-    return ctx_return(m->ctx, e.code, &e);
+int params_backward(rsd_t5 *m, params_layer_fn *fn, void *user, struct err *e) {
+    if (check_backward(m, "rsd_optimizer_backward", e))
+        return e->code;
+    struct run r = model_run(m, true, e);
+    backward(m, &r, &(struct listener){.m = m, .fn = fn, .user = user});
+    return e->code;
+}
+
+int rsd_t5_set_recompute(rsd_t5 *m, int on) {
+    m->recompute = on != 0;
+    return RSD_OK;
 }
 
 int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step) {

@@ -19,11 +19,12 @@ static uint64_t stream_of(const char *name) {
 }
 
 int weights_memory(struct t5_weights *w, struct err *e) {
-    w->memory = mem_aligned(&w->alloc, w->count, sizeof(float), e);
+    w->memory = mem_aligned(&w->alloc, w->count, dtype_size(w->type), e);
     if (!w->memory)
         return err_within(e, "weights of %zu parameters", w->count);
-    w->bytes = (uint64_t)w->count * sizeof(float);
-    struct mat all = mat_of(w->memory, DTYPE_F32, 1, w->count);
+    w->bytes = (uint64_t)w->count * dtype_size(w->type);
+    w->dtype = w->type;
+    struct mat all = mat_of(w->memory, w->type, 1, w->count);
     for (size_t i = 0; i < w->n; i++)
         w->params[i].w.data = mat_cols(all, w->info[i].offset, w->info[i].count).data;
     return 0;

@@ -1,4 +1,7 @@
-/* The pieces that all sublayers are made of: linear layers and the residual stream x + dropout(f(norm(x))). */
+/* The pieces that all sublayers are made of: linear layers and the residual stream x + dropout(f(norm(x))).
+ *
+ * The stream is F32 also where weights and activations are BF16: it is a sum of two or three terms a layer that grows with depth, and in
+ * 8 bits the later terms would be lost. So are gradients of activations, which live for one layer only. */
 #include "core/rng.h"
 #include "t5/model.h"
 
@@ -13,6 +16,10 @@ struct mat run_mat(const struct run *r, size_t rows, size_t cols) {
     return arena_mat(r->acts, DTYPE_F32, rows, cols, r->x.err);
 }
 
+struct mat run_act(const struct run *r, size_t rows, size_t cols) {
+    return arena_mat(r->acts, r->act, rows, cols, r->x.err);
+}
+
 float *run_vector(const struct run *r, size_t rows, size_t cols) {
     return run_mat(r, rows, cols).data;
 }
@@ -21,10 +28,15 @@ void linear_forward(const struct run *r, struct mat y, struct linear l, struct m
     gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
 }
 
+struct mat param_grad(const struct param *p) {
+    return p->frozen ? (struct mat){0} : p->grad;
+}
+
 void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta) {
     if (din.data)
         gemm(&r->x, din, 0, dy, 0, l.base->w, 1, beta);
-    gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, 1);
+    if (!l.base->frozen)
+        gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, 1);
 }
 
 struct mat residual_mat(const struct run *r, struct mat x) {

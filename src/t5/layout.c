@@ -37,7 +37,7 @@ static const struct param *put(struct layout *l, size_t ndim, size_t rows, size_
                                 .offset = w->count,
                                 .std = std};
     struct param *p = &w->params[w->n++];
-    *p = (struct param){.name = kept, .w = mat_of(NULL, DTYPE_F32, rows, cols), .grad = mat_of(NULL, DTYPE_F32, rows, cols)};
+    *p = (struct param){.name = kept, .w = mat_of(NULL, w->type, rows, cols), .grad = mat_of(NULL, DTYPE_F32, rows, cols)};
     w->count = total;
     return p;
 }

@@ -49,7 +49,8 @@ struct t5_weights {
     atomic_size_t refs;
     struct allocator alloc; /* of the context that opened them */
     struct t5_config config;
-    enum dtype dtype; /* of the files, F32 if made here */
+    enum dtype dtype; /* of the files, that of the weights if made here */
+    enum dtype type;  /* of the weights in memory: F32 or BF16 */
     struct str json;  /* config.json as it will be saved */
     uint64_t version; /* rises with every write */
 
@@ -65,7 +66,11 @@ struct t5_weights {
     struct safetensors *shards; /* files that stay mapped */
     size_t n_shards;
     void *memory; /* weights that are not mapped */
-    void *grads;  /* [count] fp32, or NULL */
+    /* Gradients, fp32: all of them in parameter order; or, fused, those of the first layer group, of the head if it is one, and
+     * room for one block at a time. NULL before they are needed. */
+    float *grads;
+    size_t n_grads;
+    bool fused;
     uint64_t bytes;
 };
 
@@ -112,7 +117,7 @@ struct stack_acts {
     struct block_acts *blocks;
     struct mat x; /* the residual stream behind the last block */
     float *rrms;
-    struct mat out;  /* behind the final norm */
+    struct mat out;  /* behind the final norm; BF16 while training in it */
     struct mat dout; /* its gradient */
 };
 
@@ -121,7 +126,8 @@ struct run {
     struct exec x;
     struct arena *acts;
     const struct t5_config *c;
-    bool train;
+    bool train, recompute;
+    enum dtype act;      /* of activations that the backward pass needs */
     struct dropout drop; /* seed and rate; the stream is made by place */
     uint64_t step;
 };
@@ -133,6 +139,8 @@ struct rsd_t5 {
     struct t5_weights *w;
     double dropout; /* of the next forward */
     uint64_t seed, step;
+    bool recompute; /* of the next forward */
+    bool remade;    /* the last forward left it to the backward pass to make a block's activations again */
 
     enum t5_state state;
     struct arena acts;     /* of the last forward, kept until the next */
@@ -148,6 +156,16 @@ rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e);
 struct run model_run(rsd_t5 *m, bool train, struct err *e);
 bool model_shared(const rsd_t5 *m);
 int model_grads(rsd_t5 *m, struct err *e); /* allocates them, zero, on the first call */
+
+/* The backward pass tells a listener where it stands: gradients of a layer group are made room for before the first of them is
+ * added, and are complete when `done` is called. fn NULL: nobody listens. grads.c */
+struct listener {
+    rsd_t5 *m;
+    params_layer_fn *fn;
+    void *user;
+};
+void grads_begin(const struct run *r, const struct listener *l, size_t layer);
+void grads_done(const struct run *r, const struct listener *l, size_t layer);
 
 /* Places of a layer where something is dropped. */
 enum place {
@@ -166,12 +184,14 @@ struct dropout run_dropout(const struct run *r, size_t layer, enum place place);
 
 /* ---- layers (layer.c, attention.c, ffn.c) ---- */
 
-struct mat run_mat(const struct run *r, size_t rows, size_t cols);
+struct mat run_mat(const struct run *r, size_t rows, size_t cols); /* F32 */
+struct mat run_act(const struct run *r, size_t rows, size_t cols); /* of the type of activations */
 float *run_vector(const struct run *r, size_t rows, size_t cols);
 
 /* y = in w^T + beta y */
 void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
-/* din = dy w + beta din (din without memory: not wanted); dw += dy^T in */
+struct mat param_grad(const struct param *p); /* without memory if frozen */
+/* din = dy w + beta din (din without memory: not wanted); dw += dy^T in, unless frozen */
 void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta);
 /* The stream behind a sublayer whose inner result is `in`: y = x + dropout(in w^T); y may be x. */
 void residual_forward(const struct run *r, struct mat y, struct mat x, struct linear l, struct mat in, struct dropout d);
@@ -208,9 +228,9 @@ void stack_backward_end(const struct run *r, struct stack_acts *s, const struct 
                         struct mat dx, enum place place);
 
 void encoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s);
-void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s);
+void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, const struct listener *l);
 void decoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, struct mat memory);
 void decoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, struct mat memory,
-                      struct mat dmemory);
+                      struct mat dmemory, const struct listener *l);
 
 #endif

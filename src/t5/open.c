@@ -16,7 +16,7 @@ rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e) {
     return m;
 }
 
-static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, rsd_t5 **out) {
+static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, int dtype, rsd_t5 **out) {
     struct err e = {0};
     char *config = NULL;
     rsd_t5 *m = NULL;
@@ -26,11 +26,17 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, r
     *out = NULL;
     if (!path)
         return ctx_fail(ctx, RSD_EINVAL, "no path");
+    if (dtype == RSD_F16)
+        return ctx_fail(ctx, RSD_EUNSUPPORTED,
+                        "weights in memory are RSD_F32 or RSD_BF16: the gradients of F16 would need scaling");
+    if (dtype != RSD_F32 && dtype != RSD_BF16)
+        return ctx_fail(ctx, RSD_EINVAL, "dtype %d: expected RSD_F32 or RSD_BF16", dtype);
     if (!is_config && !file_is_dir(path))
         return ctx_fail(ctx, RSD_ENOTFOUND, "%s: no such model directory", path);
     w = weights_new(&ctx->alloc, &e);
     if (!w)
         goto done;
+    w->type = dtype == RSD_BF16 ? DTYPE_BF16 : DTYPE_F32;
     if (!is_config && file_join(&ctx->alloc, &config, &e, path, "config.json"))
         goto done;
     if (t5_config_read(&w->config, is_config ? path : config, &w->alloc, &e))
@@ -49,11 +55,19 @@ done:
 }
 
 int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out) {
-    return make(ctx, dir, false, 0, out);
+    return make(ctx, dir, false, 0, RSD_F32, out);
+}
+
+int rsd_t5_open_as(rsd_ctx *ctx, const char *dir, int dtype, rsd_t5 **out) {
+    return make(ctx, dir, false, 0, dtype, out);
 }
 
 int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out) {
-    return make(ctx, config, true, seed, out);
+    return make(ctx, config, true, seed, RSD_F32, out);
+}
+
+int rsd_t5_create_as(rsd_ctx *ctx, const char *config, uint64_t seed, int dtype, rsd_t5 **out) {
+    return make(ctx, config, true, seed, dtype, out);
 }
 
 int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out) {
@@ -92,6 +106,7 @@ int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out) {
                      .decoder_layers = (int64_t)c->decoder_layers,
                      .vocab = (int64_t)c->vocab,
                      .dtype = types[m->w->dtype],
+                     .memory_dtype = types[m->w->type],
                      .gated = c->gated,
                      .tied = c->tied,
                      .dropout = c->dropout};

@@ -30,7 +30,7 @@ void params_release(rsd_t5 *m, size_t layer, bool dirty) {
 int params_grads(rsd_t5 *m, struct mat *all, struct err *e) {
     if (model_grads(m, e))
         return e->code;
-    *all = mat_of(m->w->grads, DTYPE_F32, 1, m->w->count);
+    *all = mat_of(m->w->grads, DTYPE_F32, 1, m->w->n_grads);
     return 0;
 }
 
@@ -53,7 +53,8 @@ int rsd_t5_param(const rsd_t5 *m, size_t i, rsd_param *out) {
                    .ndim = info->ndim,
                    .shape = {info->shape[0], info->shape[1]},
                    .count = info->count,
-                   .layer = info->layer};
+                   .layer = info->layer,
+                   .frozen = m->w->params[i].frozen};
     memcpy(out, &p, out->size < sizeof p ? out->size : sizeof p);
     return RSD_OK;
 }
@@ -110,6 +111,46 @@ int rsd_t5_param_write(rsd_t5 *m, size_t i, const float *in, size_t n) {
     return ctx_return(m->ctx, e.code, &e);
 }
 
+/* Does the name fit a pattern in which * stands for any characters? Only the last * can be wrong: linear in name x stars. */
+static bool fits(const char *pattern, const char *name) {
+    const char *star = NULL, *from = NULL;
+    while (*name) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            from = name;
+        } else if (*pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star;
+            name = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+int rsd_t5_freeze(rsd_t5 *m, const char *pattern, int frozen, size_t *matched) {
+    size_t n = 0;
+    if (!pattern)
+        return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_freeze: no pattern");
+    if (model_shared(m))
+        return ctx_fail(m->ctx, RSD_EBUSY, "rsd_t5_freeze: the weights are shared with another handle: close it before training");
+    for (size_t i = 0; i < m->w->n; i++)
+        if (fits(pattern, m->w->params[i].name)) {
+            m->w->params[i].frozen = frozen != 0;
+            n++;
+        }
+    if (matched)
+        *matched = n;
+    if (!n)
+        return ctx_fail(m->ctx, RSD_ENOTFOUND, "rsd_t5_freeze: no parameter is named \"%.80s\"", pattern);
+    return rsd_t5_zero_grad(m);
+}
+
 int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n) {
     struct err e = {0};
     int rc = check_floats(m, "rsd_t5_grad_read", i, out, n);
@@ -117,7 +158,7 @@ int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n) {
         return rc;
     struct exec x = ctx_exec(m->ctx, &e);
     struct mat to = shaped(out, m->w->params[i].w);
-    if (m->w->grads)
+    if (m->w->params[i].grad.data)
         copy(&x, to, m->w->params[i].grad);
     else
         fill(&x, to, 0);

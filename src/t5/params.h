@@ -11,6 +11,7 @@ struct param {
     const char *name; /* Hugging Face's */
     struct mat w;     /* rows x cols; a vector is one row */
     struct mat grad;  /* fp32, the same shape; data NULL where no gradients are kept */
+    bool frozen;      /* no gradient is computed, no optimizer writes it */
 };
 
 /* Layer groups: 0 the shared embedding, then encoder blocks with their final norm, decoder blocks with theirs, last the untied
@@ -23,7 +24,13 @@ size_t params_layers(const rsd_t5 *m);
 int params_acquire(rsd_t5 *m, size_t layer, bool write, struct param **out, size_t *n, struct err *e);
 void params_release(rsd_t5 *m, size_t layer, bool dirty);
 
-/* All gradients as one row of fp32 in parameter order, allocated (zero) on the first call. */
+/* All gradients as one row of fp32 in parameter order, allocated (zero) on the first call. Not while they are fused. */
 int params_grads(rsd_t5 *m, struct mat *all, struct err *e);
+
+/* Fused: gradients are never all there. params_backward calls fn for each layer group when its gradients are complete, in the order
+ * of the backward pass, and forgets them when fn returns; an error of fn ends the pass. While fused, rsd_t5_backward is refused. */
+typedef int params_layer_fn(void *user, size_t layer, struct err *e);
+int params_fuse(rsd_t5 *m, bool on, struct err *e);
+int params_backward(rsd_t5 *m, params_layer_fn *fn, void *user, struct err *e);
 
 #endif

@@ -25,7 +25,7 @@ struct mat stack_begin(const struct run *r, struct stack_acts *s, const struct t
                        bool bidirectional, enum place place) {
     struct mat x = run_mat(r, s->tokens, r->c->d_model);
     s->rrms = run_vector(r, 1, s->tokens);
-    s->out = run_mat(r, s->tokens, r->c->d_model);
+    s->out = run_act(r, s->tokens, r->c->d_model);
     s->blocks = arena_take(r->acts, stack->n, sizeof *s->blocks, r->x.err);
     expand_bias(r, s, stack, bidirectional);
     embedding_forward(&r->x, x, embedding->w, s->ids);
@@ -61,15 +61,17 @@ struct mat stack_backward_begin(const struct run *r, struct stack_acts *s, const
     struct dropout d = run_dropout(r, stack->first_layer + stack->n - 1, PLACE_FINAL);
     if (d.p > 0)
         dropout_apply(&r->x, s->dout, s->dout, d);
-    rmsnorm_backward(&r->x, dx, stack->final_norm->grad, s->dout, s->x, stack->final_norm->w, s->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(stack->final_norm), s->dout, s->x, stack->final_norm->w, s->rrms);
     return dx;
 }
 
 void stack_backward_end(const struct run *r, struct stack_acts *s, const struct t5_stack *stack, const struct param *embedding,
                         struct mat dx, enum place place) {
-    bias_expand_backward(&r->x, stack->bias->grad, s->dbias, s->bucket);
+    if (!stack->bias->frozen)
+        bias_expand_backward(&r->x, stack->bias->grad, s->dbias, s->bucket);
     struct dropout d = run_dropout(r, 0, place);
     if (d.p > 0)
         dropout_apply(&r->x, dx, dx, d);
-    embedding_backward(&r->x, embedding->grad, dx, s->ids);
+    if (!embedding->frozen)
+        embedding_backward(&r->x, embedding->grad, dx, s->ids);
 }

@@ -1,6 +1,6 @@
 /* Binds the tensors of a model directory to the layout: model.safetensors, or the shards that model.safetensors.index.json
- * names. F32 that lies on its alignment is used where it is mapped (the map is private: writing copies the page); the rest is
- * converted into one block. */
+ * names. What has the type that is asked for and lies on its alignment is used where it is mapped (the map is private: writing
+ * copies the page); the rest is converted into one block. */
 #include "t5/model.h"
 
 #include <stdio.h>
@@ -184,8 +184,8 @@ static int check_surplus(const struct loader *l, struct err *e) {
     return 0;
 }
 
-static bool stays_mapped(const struct safetensor *t) {
-    return t->dtype == DTYPE_F32 && (uintptr_t)t->data % sizeof(float) == 0;
+static bool stays_mapped(const struct t5_weights *w, const struct safetensor *t) {
+    return t->dtype == w->type && (uintptr_t)t->data % dtype_size(t->dtype) == 0;
 }
 
 static int bind(struct loader *l, struct err *e) {
@@ -195,22 +195,22 @@ static int bind(struct loader *l, struct err *e) {
         const struct safetensor *t = find_param(l, i, &shard, e);
         if (e->code || check_tensor(l, i, t, shard, e))
             return e->code;
-        converted += stays_mapped(t) ? 0 : w->info[i].count;
-        w->bytes += stays_mapped(t) ? t->bytes : w->info[i].count * sizeof(float);
+        converted += stays_mapped(w, t) ? 0 : w->info[i].count;
+        w->bytes += w->info[i].count * dtype_size(w->type);
         if (i == 0)
             w->dtype = t->dtype;
     }
     if (check_surplus(l, e))
         return e->code;
-    w->memory = mem_aligned(&w->alloc, converted, sizeof(float), e);
+    w->memory = mem_aligned(&w->alloc, converted, dtype_size(w->type), e);
     if (!w->memory)
         return err_within(e, "weights of %zu parameters", converted);
     struct exec x = ctx_exec(l->ctx, e);
-    struct mat all = mat_of(w->memory, DTYPE_F32, 1, converted);
+    struct mat all = mat_of(w->memory, w->type, 1, converted);
     for (size_t i = 0; i < w->n && !e->code; i++) {
         const struct safetensor *t = find_param(l, i, &shard, e);
         struct param *p = &w->params[i];
-        if (stays_mapped(t)) {
+        if (stays_mapped(w, t)) {
             p->w.data = t->data;
             continue;
         }

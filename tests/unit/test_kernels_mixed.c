@@ -11,7 +11,7 @@ Suite *mixed_suite(void);
  * in the last place of the largest is 2^-7 of it at most. */
 #define ONE_UNIT 0x1p-7
 
-static const size_t shapes[][2] = {{1, 1}, {3, 17}, {129, 129}, {1, 5000}, {70, 257}};
+static const size_t shapes[][2] = {{1, 1}, {3, 17}, {129, 130}, {1, 5000}};
 #define N_SHAPES (sizeof shapes / sizeof *shapes)
 
 struct typed {
@@ -94,8 +94,8 @@ static void product_case(struct io *io, const void *arg) {
 
 /* Sums are F32 whatever the operands are: F32 results are as close as those of F32 operands. */
 START_TEST(products_of_mixed_types_equal_the_reference) {
-    static const size_t sizes[][3] = {{1, 1, 1},     {1, 129, 17},  {16, 35, 600},  {17, 3, 1},
-                                      {530, 70, 65}, {40, 530, 33}, {70, 40, 1100}, {5, 6, 0}};
+    static const size_t sizes[][3] = {{1, 1, 1},    {16, 35, 600},  {17, 3, 1}, {530, 20, 17},
+                                      {20, 530, 5}, {30, 20, 1100}, {5, 6, 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (unsigned half = 1; half < 8; half++) {
             for (int trans = 0; trans < 4; trans++) {

@@ -95,13 +95,14 @@ class DatasetInfo(Structure):
 
 
 class Param(Structure):
-    _fields_ = [("size", c_size_t), ("name", c_char_p), ("ndim", c_size_t), ("shape", c_size_t * 2), ("count", c_size_t), ("layer", c_size_t)]
+    _fields_ = [("size", c_size_t), ("name", c_char_p), ("ndim", c_size_t), ("shape", c_size_t * 2), ("count", c_size_t), ("layer", c_size_t),
+                ("frozen", c_int32), ("reserved", c_int32)]
 
 
 class T5Info(Structure):
     _fields_ = [("size", c_size_t), ("parameters", c_uint64), ("bytes", c_uint64)] + \
                [(n, c_int64) for n in ("d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "vocab")] + \
-               [(n, c_int32) for n in ("dtype", "gated", "tied", "reserved")] + [("dropout", c_double)]
+               [(n, c_int32) for n in ("dtype", "gated", "tied", "memory_dtype")] + [("dropout", c_double)]
 
 
 class Tile(Structure):
@@ -194,6 +195,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_dataset_open": (c_int, [_P, c_char_p, _P, POINTER(DatasetOptions), _OUT]), "rsd_dataset_close": (None, [_P]),
     "rsd_dataset_batch": (c_int, [_P, c_uint64, POINTER(POINTER(Batch))]), "rsd_dataset_info_get": (c_int, [_P, POINTER(DatasetInfo)]),
     "rsd_t5_open": (c_int, [_P, c_char_p, _OUT]), "rsd_t5_create": (c_int, [_P, c_char_p, c_uint64, _OUT]),
+    "rsd_t5_open_as": (c_int, [_P, c_char_p, c_int, _OUT]), "rsd_t5_create_as": (c_int, [_P, c_char_p, c_uint64, c_int, _OUT]),
+    "rsd_t5_set_recompute": (c_int, [_P, c_int]), "rsd_t5_freeze": (c_int, [_P, c_char_p, c_int, POINTER(c_size_t)]),
     "rsd_t5_share": (c_int, [_P, _P, _OUT]), "rsd_t5_close": (None, [_P]), "rsd_t5_save": (c_int, [_P, c_char_p, c_int, c_char_p]),
     "rsd_t5_forward": (c_int, [_P, POINTER(Batch), c_int]), "rsd_t5_head": (c_int, [_P, c_void_p, _P]), "rsd_t5_backward": (c_int, [_P]),
     "rsd_t5_zero_grad": (c_int, [_P]), "rsd_t5_logits": (c_int, [_P, _F32, c_size_t]), "rsd_t5_logprobs": (c_int, [_P, _F32, c_size_t]),
