@@ -128,7 +128,10 @@ class LossResult(Structure):
 
 class OptimizerOptions(Structure):
     _fields_ = [("size", c_size_t)] + [(n, c_double) for n in ("beta1", "beta2", "eps", "decay", "clip")] + \
-               [("kind", c_int32), ("reserved", c_int32)]
+               [("kind", c_int32), ("reserved", c_int32)] + \
+               [(n, c_double) for n in ("clip_tensor", "update_clip", "decay_rate", "factor_eps", "scale_floor", "momentum")] + \
+               [("seed", c_uint64)] + \
+               [(n, c_int32) for n in ("relative_step", "scale_parameter", "warmup_init", "masters", "fused", "reserved2")]
 
 
 class Step(Structure):
@@ -213,6 +216,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_loss_tile": (c_int, [_P, POINTER(Tile)]), "rsd_loss_result_get": (c_int, [_P, POINTER(LossResult)]),
     "rsd_optimizer_options_init": (c_int, [POINTER(OptimizerOptions), c_size_t]),
     "rsd_optimizer_open": (c_int, [_P, _P, POINTER(OptimizerOptions), _OUT]), "rsd_optimizer_close": (None, [_P]),
+    "rsd_optimizer_backward": (c_int, [_P, c_double, POINTER(c_double)]), "rsd_optimizer_rate": (c_double, [_P, c_double]),
     "rsd_optimizer_step": (c_int, [_P, c_double, POINTER(c_double)]), "rsd_optimizer_steps": (c_uint64, [_P]),
     "rsd_trainer_open": (c_int, [_P, c_char_p, c_int, _OUT]), "rsd_trainer_close": (None, [_P]), "rsd_trainer_config": (c_char_p, [_P]),
     "rsd_trainer_step": (c_int, [_P, POINTER(Step)]), "rsd_trainer_save": (c_int, [_P]), "rsd_trainer_directory": (c_char_p, [_P]),
