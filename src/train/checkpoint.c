@@ -185,7 +185,7 @@ int checkpoint_write(rsd_trainer *t, struct err *e) {
     char *tmp = run_path(t, e, "checkpoints/step-%" PRIu64 ".tmp", t->at.step);
     if (!final || !tmp || dir_make(t->saves, e) || dir_remove(tmp, e))
         goto done;
-    int code = rsd_t5_save(t->model, tmp, RSD_F32, rsd_tokenizer_path(t->tok));
+    int code = rsd_t5_save(t->model, tmp, run_dtype(t), rsd_tokenizer_path(t->tok));
     if (code) {
         run_took(t->ctx, code, e);
         goto done;
@@ -202,7 +202,8 @@ done:
     mem_free(a, tmp);
     if (e->code)
         return err_within(e, "no checkpoint was written, the earlier ones are untouched");
-    t->saved = true;
+    t->saved = t->any_saved = true;
+    t->saved_step = t->at.step;
     prune(t);
     return 0;
 }
@@ -334,7 +335,9 @@ done:
     json_free(notes);
     mem_free(a, state_path);
     mem_free(a, notes_path);
-    if (!e->code)
-        t->saved = true;
+    if (!e->code) {
+        t->saved = t->any_saved = true;
+        t->saved_step = t->at.step;
+    }
     return e->code;
 }

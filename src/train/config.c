@@ -2,6 +2,7 @@
 #include "train/config.h"
 
 #include "reasondistill/format.h"
+#include "reasondistill/optimizer.h"
 #include "train/keys.h"
 #include "train/loss.h"
 #include "train/schedule.h"
@@ -20,10 +21,11 @@ static const char *task_choice(int i) {
     return i >= 0 && (size_t)i < sizeof names / sizeof names[0] ? names[i] : NULL;
 }
 static const char *optimizer_choice(int i) {
-    return i == 0 ? "adamw" : NULL;
+    static const char *const names[] = {[RSD_ADAMW] = "adamw", [RSD_ADAFACTOR] = "adafactor"};
+    return i >= 0 && i <= RSD_ADAFACTOR ? names[i] : NULL;
 }
 static const char *dtype_choice(int i) {
-    return i == 0 ? "fp32" : NULL;
+    return i == 0 ? "fp32" : i == 1 ? "bf16" : NULL;
 }
 
 static int read_formats(void *field, const struct key *k, const struct json *v, struct arena *texts, struct err *e);
@@ -51,6 +53,15 @@ static const struct key run_keys[] = {
     {"loss", &key_choice, AT(loss), "\"kl\"", 0, 0, rsd_loss_kind_name, false, "kl: the teacher's probabilities; ce: its words"},
     {"optimizer", &key_choice, AT(optimizer), "\"adamw\"", 0, 0, optimizer_choice, false, "how gradients become steps"},
     {"lr", &key_number, AT(lr), "5e-4", 0, 1e3, NULL, false, "peak learning rate"},
+    {"relative_step", &key_bool, AT(relative_step), "false", 0, 0, NULL, false,
+     "adafactor: the rate is min(0.01, t^-1/2), lr and schedule are not used"},
+    {"scale_parameter", &key_bool, AT(scale_parameter), "true", 0, 0, NULL, false,
+     "adafactor: the rate is multiplied with the root mean square of each parameter"},
+    {"update_clip", &key_number, AT(update_clip), "1", 0, 1e30, NULL, false,
+     "adafactor: largest root mean square of an update before the rate; 0: any"},
+    {"decay_rate", &key_number, AT(decay_rate), "0.8", 1e-6, 10, NULL, false,
+     "adafactor: second moments decay by 1 - t^-decay_rate"},
+    {"momentum", &key_number, AT(momentum), "0", 0, 0.999999, NULL, false, "adafactor: decay of the mean of updates; 0: none"},
     {"beta1", &key_number, AT(beta1), "0.9", 0, 0.999999, NULL, false, "decay of the mean of gradients"},
     {"beta2", &key_number, AT(beta2), "0.999", 0, 0.999999999, NULL, false, "decay of the mean of their squares"},
     {"eps", &key_number, AT(eps), "1e-8", 1e-30, 1, NULL, false, "added to the root of the mean square"},
@@ -58,9 +69,19 @@ static const struct key run_keys[] = {
     {"schedule", &key_choice, AT(schedule), "\"linear\"", 0, 0, schedule_name, false, "learning rate after the warm-up"},
     {"warmup", &key_number, AT(warmup), "0.05", 0, 1e12, NULL, false, "warm-up in steps, or below 1 as a share of all steps"},
     {"clip", &key_number, AT(clip), "1", 0, 1e30, NULL, false, "largest norm of the gradient; 0: no clipping"},
+    {"clip_tensor", &key_number, AT(clip_tensor), "0", 0, 1e30, NULL, false,
+     "largest norm of each tensor's gradient; 0: no clipping"},
+    {"fused", &key_bool, AT(fused), "false", 0, 0, NULL, false,
+     "update each layer as soon as its gradients are known; needs clip 0 and accumulate 1"},
+    {"recompute", &key_bool, AT(recompute), "false", 0, 0, NULL, true,
+     "keep less of the forward pass and compute it again: less memory, more time, the same bits"},
+    {"freeze", &key_names, AT(freeze), "[]", 0, 0, NULL, false,
+     "names of parameters that are not trained; * stands for anything"},
     {"dropout", &key_number, AT(dropout), "null", 0, 0.999, NULL, false, "rate of dropout; null: the model's own"},
-    {"dtype", &key_choice, AT(dtype), "\"fp32\"", 0, 0, dtype_choice, false, "type of the weights"},
-    {"seed", &key_int, AT(seed), "1", 0, COUNT_MAX, NULL, false, "of order and dropout"},
+    {"dtype", &key_choice, AT(dtype), "\"fp32\"", 0, 0, dtype_choice, false, "type of weights and activations"},
+    {"masters", &key_bool, AT(masters), "false", 0, 0, NULL, false,
+     "bf16: keep fp32 masters of the weights instead of rounding stochastically"},
+    {"seed", &key_int, AT(seed), "1", 0, COUNT_MAX, NULL, false, "of order, dropout and rounding"},
     {"threads", &key_int, AT(threads), "0", 0, 1024, NULL, true, "threads; 0: the context's"},
     {"skips", &key_int, AT(skips), "10", 0, 1e9, NULL, false,
      "steps in a row that may be skipped because loss or gradient is not finite"},
@@ -195,6 +216,12 @@ int run_config_read(struct run_config *c, const struct allocator *a, const char 
         return e->code;
     int code = keys_read(run_table(), c, doc, &c->arena, e);
     json_free(doc);
+    if (!code && c->fused && (c->clip > 0 || c->accumulate > 1))
+        code = err_set(e, ERR_FORMAT,
+                       "key \"fused\": weights are updated before all gradients are known, so they are neither %s: set \"%s",
+                       c->clip > 0 ? "clipped by their global norm" : "accumulated",
+                       c->clip > 0 ? "clip\" to 0, and \"clip_tensor\" to clip each tensor by its own"
+                                   : "accumulate\" to 1 and \"batch_tokens\" higher");
     if (!code && !c->tokenizer)
         c->tokenizer = c->model;
     return code ? err_within(e, "%s", path) : 0;

@@ -112,10 +112,51 @@ static void write_choice(const void *field, const struct key *k, struct json_out
     json_put_z(o, k->choice((int)*(const int64_t *)field));
 }
 
+static int read_bool(void *field, const struct key *k, const struct json *v, struct arena *texts, struct err *e) {
+    if (json_type(v) != JSON_BOOL)
+        return wrong(k, v, texts, e);
+    *(int64_t *)field = json_bool(v);
+    return 0;
+}
+
+static void write_bool(const void *field, const struct key *k, struct json_out *o) {
+    (void)k;
+    json_put_bool(o, *(const int64_t *)field != 0);
+}
+
+static int read_names(void *field, const struct key *k, const struct json *v, struct arena *texts, struct err *e) {
+    struct names *out = field;
+    *out = (struct names){0};
+    if (json_type(v) != JSON_ARRAY)
+        return wrong(k, v, texts, e);
+    out->v = arena_take(texts, json_count(v) + 1, sizeof *out->v, e);
+    if (!out->v)
+        return e->code;
+    for (const struct json *m = json_first(v); m; m = json_next(m)) {
+        if (json_type(m) != JSON_TEXT)
+            return wrong(k, m, texts, e);
+        if (read_text(&out->v[out->n], k, m, texts, e))
+            return e->code;
+        out->n++;
+    }
+    return 0;
+}
+
+static void write_names(const void *field, const struct key *k, struct json_out *o) {
+    (void)k;
+    const struct names *names = field;
+    json_array(o);
+    for (size_t i = 0; i < names->n; i++)
+        json_put_z(o, names->v[i]);
+    json_end_array(o);
+}
+
 const struct key_type key_text = {"a text", read_text, write_text};
 const struct key_type key_int = {"a whole number", read_number, write_int};
 const struct key_type key_number = {"a number", read_number, write_number};
 const struct key_type key_choice = {"one of", read_choice, write_choice};
+const struct key_type key_bool = {"true or false", read_bool, write_bool};
+const struct key_type key_names = {"an array of texts", read_names, write_names};
 
 /* Insertions, deletions and replacements that turn a into b; of a long `a` only the first characters count. */
 static size_t distance(struct text a, const char *b) {

@@ -35,6 +35,13 @@ extern const struct key_type key_text;   /* char *; null gives NULL where the de
 extern const struct key_type key_int;    /* int64_t */
 extern const struct key_type key_number; /* double; null gives NaN where the default is null */
 extern const struct key_type key_choice; /* int64_t: index of the choice */
+extern const struct key_type key_bool;   /* int64_t: 0 or 1 */
+extern const struct key_type key_names;  /* struct names: an array of texts */
+
+struct names {
+    char **v;
+    size_t n;
+};
 
 /* Fills `base` from an object: absent keys get their defaults; an unknown key is ERR_FORMAT with the nearest known one. Texts
  * live in the arena. */

@@ -32,11 +32,17 @@ struct rsd_trainer {
     bool metrics_open;
     struct progress at;
     bool saved;                       /* there is a checkpoint of at.step */
+    bool torn;                        /* a fused update failed: the weights belong to no step */
+    bool any_saved;                   /* this run has a checkpoint: */
+    uint64_t saved_step;              /* its newest */
     double mean_seconds, mean_tokens; /* of a step, exponentially smoothed: for display */
 };
 
 /* The text of a failed public call, into an err of ours. Returns code. */
 int run_took(rsd_ctx *ctx, int code, struct err *e);
+
+/* RSD_F32 or RSD_BF16 */
+int run_dtype(const rsd_trainer *t);
 
 /* dir/name with printf; NULL and e set on failure. The caller's (mem_free). */
 char *run_path(const rsd_trainer *t, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -10,6 +10,10 @@ int run_took(rsd_ctx *ctx, int code, struct err *e) {
     return err_set(e, code, "%s", rsd_ctx_error(ctx));
 }
 
+int run_dtype(const rsd_trainer *t) {
+    return t->config.dtype ? RSD_BF16 : RSD_F32;
+}
+
 char *run_path(const rsd_trainer *t, struct err *e, const char *fmt, ...) {
     char name[256], *path = NULL;
     va_list ap;

@@ -10,6 +10,7 @@
 #include "train/schedule.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const double SMOOTH = 0.9; /* of the displayed speed */
@@ -36,7 +37,11 @@ static int use_threads(rsd_trainer *t, struct err *e) {
 static int open_model(rsd_trainer *t, const char *checkpoint, struct err *e) {
     int code = rsd_tokenizer_open(t->ctx, t->config.tokenizer, &t->tok);
     if (!code)
-        code = rsd_t5_open(t->ctx, checkpoint ? checkpoint : t->config.model, &t->model);
+        code = rsd_t5_open_as(t->ctx, checkpoint ? checkpoint : t->config.model, run_dtype(t), &t->model);
+    for (size_t i = 0; i < t->config.freeze.n && !code; i++)
+        code = rsd_t5_freeze(t->model, t->config.freeze.v[i], 1, NULL);
+    if (!code)
+        code = rsd_t5_set_recompute(t->model, (int)t->config.recompute);
     rsd_t5_info info = {.size = sizeof info};
     if (!code)
         code = rsd_t5_info_get(t->model, &info);
@@ -102,6 +107,15 @@ static int open_learning(rsd_trainer *t, struct err *e) {
     o.eps = c->eps;
     o.decay = c->decay;
     o.clip = c->clip;
+    o.clip_tensor = c->clip_tensor;
+    o.update_clip = c->update_clip;
+    o.decay_rate = c->decay_rate;
+    o.momentum = c->momentum;
+    o.seed = (uint64_t)c->seed;
+    o.relative_step = (int32_t)c->relative_step;
+    o.scale_parameter = (int32_t)c->scale_parameter;
+    o.masters = (int32_t)c->masters;
+    o.fused = (int32_t)c->fused;
     int code = rsd_loss_open(t->ctx, &l, &t->loss);
     if (!code)
         code = rsd_optimizer_open(t->ctx, t->model, &o, &t->opt);
@@ -230,7 +244,9 @@ static int sum_weights(rsd_trainer *t, const rsd_batch **last, struct sums *s) {
     return RSD_OK;
 }
 
-static int learn_batch(rsd_trainer *t, const rsd_batch *b, uint64_t index, double scale, struct sums *s) {
+/* With fused updates the backward pass is the whole update; when it fails, the weights may stand between two steps. */
+static int learn_batch(rsd_trainer *t, const rsd_batch *b, uint64_t index, double scale, double lr, double *norm,
+                       struct sums *s) {
     rsd_t5_info info = {.size = sizeof info};
     rsd_loss_result r = {.size = sizeof r};
     int code = rsd_t5_info_get(t->model, &info);
@@ -245,8 +261,12 @@ static int learn_batch(rsd_trainer *t, const rsd_batch *b, uint64_t index, doubl
         code = rsd_t5_head(t->model, rsd_loss_tile, t->loss);
     if (!code)
         code = rsd_loss_result_get(t->loss, &r);
-    if (!code)
+    if (!code && t->config.fused) {
+        code = rsd_optimizer_backward(t->opt, lr, norm);
+        t->torn = code != 0;
+    } else if (!code) {
         code = rsd_t5_backward(t->model);
+    }
     s->loss += r.loss;
     s->positions += r.positions;
     s->correct += r.correct;
@@ -264,13 +284,22 @@ static int update(rsd_trainer *t, double lr, struct sums *s, double *norm) {
         if (n > 1)
             code = rsd_dataset_batch(t->data, index, &b);
         if (!code)
-            code = learn_batch(t, b, index, scale, s);
+            code = learn_batch(t, b, index, scale, lr, norm, s);
     }
-    if (!code)
+    if (!code && !t->config.fused)
         code = rsd_optimizer_step(t->opt, lr, norm);
     if (code)
         rsd_t5_zero_grad(t->model);
     return code;
+}
+
+/* Where to go on from after an update that stopped half way. */
+static int torn_step(rsd_trainer *t, int code) {
+    struct err why = t->ctx->err;
+    char from[64] = "the start: there is no checkpoint yet";
+    if (t->any_saved)
+        snprintf(from, sizeof from, "checkpoints/step-%" PRIu64 " with a lower \"lr\"", t->saved_step);
+    return ctx_fail(t->ctx, code, "step %" PRIu64 ": %.300s; %.200s: resume from %s", t->at.step + 1, why.text, t->dir, from);
 }
 
 /* A step without numbers is passed over, a few times. */
@@ -334,11 +363,15 @@ int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
     *out = (rsd_step){.size = out->size, .step = t->at.step, .steps = (uint64_t)c->steps};
     if (t->at.step >= (uint64_t)c->steps)
         return RSD_END;
+    if (t->torn)
+        return ctx_fail(t->ctx, RSD_ESTATE, "rsd_trainer_step: the weights stand between two steps: open the run again");
     double begin = clock_seconds(), norm = NAN;
     struct schedule schedule = {(enum schedule_kind)c->schedule, c->lr, run_config_warmup(c), (uint64_t)c->steps};
-    double lr = schedule_rate(&schedule, t->at.step);
+    double lr = rsd_optimizer_rate(t->opt, schedule_rate(&schedule, t->at.step));
     struct sums s = {0};
     int code = update(t, lr, &s, &norm);
+    if (t->torn)
+        return torn_step(t, code);
     bool skipped = code == RSD_ENUMERIC;
     if (skipped)
         code = skip(t);
@@ -386,6 +419,8 @@ int rsd_trainer_save(rsd_trainer *t) {
         return RSD_EINVAL;
     if (t->saved)
         return RSD_OK;
+    if (t->torn)
+        return ctx_fail(t->ctx, RSD_ESTATE, "rsd_trainer_save: the weights stand between two steps: nothing is written");
     if (!append_sync(&t->metrics, &e))
         checkpoint_write(t, &e);
     return ctx_return(t->ctx, e.code, &e);
