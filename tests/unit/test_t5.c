@@ -162,5 +162,6 @@ int main(void) {
     suite_add_tcase(s, t5_config_case());
     suite_add_tcase(s, t5_generate_case());
     suite_add_tcase(s, t5_derive_case());
+    suite_add_tcase(s, t5_mixed_case());
     return test_run(srunner_create(s));
 }
