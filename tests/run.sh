@@ -37,7 +37,9 @@ ninja -C "$build" >"$build/build.log" 2>&1 || { grep -E -A 5 'error|warning|FAIL
 # meson runs them; the counts are those of the tests inside, not of the executables.
 results=$build/results.txt
 : >"$results"
-meson test -C "$build" --no-rebuild --print-errorlogs || failed_suites=1
+# Time limits are there for what hangs, not for a slow machine.
+[ -n "$sanitize" ] && patience=8 || patience=4
+CK_TIMEOUT_MULTIPLIER=$patience meson test -C "$build" --no-rebuild --print-errorlogs -t $patience || failed_suites=1
 cat "$build/meson-logs/testlog.txt" >>"$results"
 if [ -z "$sanitize" ]; then
     CC=${CC:-cc} CXX=${CXX:-c++} sh "$root/tests/consumer/run.sh" "$root" "$build" >"$build/consumer.log" 2>&1 || failed_consumer=1
