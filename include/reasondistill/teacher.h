@@ -92,8 +92,9 @@ RSD_API int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q);
  * the next call). RSD_AGAIN: none within `wait_ms` (0: do not wait). RSD_END: nothing is queued or in flight. RSD_ENETWORK,
  * RSD_EREFUSED, RSD_ENOLOGPROBS, RSD_EFORMAT: one request has finally failed (counted; the text says which question); call
  * again for the others. RSD_EIO: the store cannot be written: stop.
- * A final 401, 403 or a quota that is used up (RSD_EREFUSED) and a budget that does not hold another request stop the run: no
- * request is started any more, what is in flight is still handed out, then comes RSD_END with `stopped` set in the stats. */
+ * A final 401, 403 or a quota that is used up (RSD_EREFUSED), a certificate that does not hold (RSD_ENETWORK) and a budget
+ * that does not hold another request stop the run: no request is started any more, what is in flight is still handed out, then
+ * comes RSD_END with `stopped` set in the stats. */
 RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply);
 
 /* Starts no further request: poll until RSD_END hands out what is in flight. Safe to call again. */

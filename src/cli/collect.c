@@ -97,7 +97,7 @@ static int work(rsd_ctx *ctx, rsd_teacher *t, bool priced, rsd_teacher_stats *s)
 
 static int collect(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, bool priced) {
     static const char *const ends[] = {"", "stopped", "stopped: the budget holds no further request",
-                                       "stopped: the endpoint refuses this key, or its quota is used up"};
+                                       "stopped: no request to this endpoint would do better"};
     uint64_t questions = 0;
     rsd_teacher_stats s = {.size = sizeof s};
     int status = submit_all(t, ctx, questions_path, UINT64_MAX, &questions);

@@ -275,7 +275,8 @@ static int take_fault(rsd_teacher *t, struct slot *s, const struct outcome *out,
     struct policy_facts facts = {.final_fault = out->final, .retry_after = -1, .should_retry = -1};
     struct err why = {0};
     err_set(&why, RSD_ENETWORK, "%s", out->fault);
-    return again_or_never(t, s, &facts, &why, e);
+    int rc = again_or_never(t, s, &facts, &why, e);
+    return !rc && out->for_all ? teacher_stop(t, RSD_STOPPED_REFUSED, e) : rc;
 }
 
 /* The endpoint does not speak this dialect, or not with log-probabilities, and there is another one to try: the same samples

@@ -269,7 +269,8 @@ static void tell(struct http *h, struct flight *f, CURLcode code, struct outcome
     if (code == CURLE_OK)
         return;
     out->kind = OUTCOME_FAULT;
-    out->final = is_final(code) || f->too_large;
+    out->for_all = is_final(code);
+    out->final = out->for_all || f->too_large;
     if (f->too_large)
         snprintf(out->fault, sizeof out->fault, "%.150s: the answer has more than %zu bytes", str_z(&h->root), h->max_body);
     else if (f->silent)

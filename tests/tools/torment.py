@@ -4,8 +4,8 @@
     torment.py COMMAND SERVER [--requests N] [--faults PERCENT] [--kills K] [--concurrency C] [--seconds S]
 
 Runs `COMMAND collect` (the reasondistill command) against SERVER (answer_server) for N questions while PERCENT of the requests meet a fault,
-kills it K times with SIGKILL, and lets it finish. Then: no row lost, none twice; requests beyond the ideal at most the faults plus what was in
-flight at the kills; nobody followed a redirect; the key is in no log, store, cassette or command line. Exit status 1 where that does not hold.
+interrupts it twice with SIGINT and K times with SIGKILL, and lets it finish. Then: no row lost, none twice; requests beyond the ideal at most the
+faults plus what was in flight at the kills (an interrupt costs none: what is in flight is stored first); nobody followed a redirect; the key is in no log, store, cassette or command line. Exit status 1 where that does not hold.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 CANARY = "sk-canary-5d1e77"
+INTERRUPTS = 2
 
 
 def main() -> int:
@@ -45,28 +46,33 @@ def main() -> int:
                    "--model", "m", "--api", "completions", "--out", str(store), "--concurrency", str(a.concurrency), "--retries", "8",
                    "--max-body", str(1 << 20)]
         environment = {**os.environ, "OPENAI_API_KEY": CANARY}
-        kills = runs = exposed = 0
+        kills = runs = exposed = interrupts = unclean = 0
         status: int | None = None
         # A kill falls where a share of the rows is there, so that kills are spread over the run whatever the machine's speed.
-        marks = sorted(rng.uniform(0.02, 0.95) for _ in range(a.kills))
+        marks = sorted(rng.uniform(0.02, 0.95) for _ in range(a.kills + INTERRUPTS))
         row = 0
         with log.open("wb") as out:
-            while status != 0 and runs < a.kills + 20 and time.monotonic() - started < a.seconds:
+            while status != 0 and runs < a.kills + INTERRUPTS + 20 and time.monotonic() - started < a.seconds:
                 client = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
                 runs += 1
                 while client.poll() is None and time.monotonic() - started < a.seconds:
-                    if kills < a.kills:
+                    if kills + interrupts < len(marks):
                         size = store.stat().st_size if store.exists() else 0
                         row = row or (len(store.read_bytes().split(b"\n", 1)[0]) + 1 if size > 2000 else 0)
-                        if row and size >= marks[kills] * a.requests * row:
+                        if row and size >= marks[kills + interrupts] * a.requests * row:
                             exposed += CANARY.encode() in Path(f"/proc/{client.pid}/cmdline").read_bytes()
-                            client.send_signal(signal.SIGKILL)
-                            kills += 1
+                            if interrupts < INTERRUPTS:
+                                client.send_signal(signal.SIGINT)
+                                interrupts += 1
+                                unclean += client.wait(60) != 1
+                            else:
+                                client.send_signal(signal.SIGKILL)
+                                kills += 1
                             break
                         time.sleep(0.002)
                     else:
                         time.sleep(0.02)
-                if client.poll() is None and kills >= a.kills and time.monotonic() - started >= a.seconds:
+                if client.poll() is None and time.monotonic() - started >= a.seconds:
                     client.kill()
                 status = client.wait()
         server.stdin.close()
@@ -85,7 +91,8 @@ def main() -> int:
                             (beyond <= allowed, f"{beyond} requests beyond the ideal, {allowed} allowed"),
                             (a.faults == 0 or counts["faults"] > a.requests * a.faults / 200, "faults did not happen"),
                             (counts["elsewhere"] == 0, "a redirect was followed"), (not leaks, f"the key is in {leaks}"),
-                            (exposed == 0, "the key is in /proc/PID/cmdline"), (verified.returncode == 0, verified.stderr)):
+                            (unclean == 0, "an interrupt did not end the run cleanly"),
+                            (interrupts == INTERRUPTS, "too few interrupts"), (exposed == 0, "the key is in /proc/PID/cmdline"), (verified.returncode == 0, verified.stderr)):
             if not holds:
                 failures.append(what)
         print(f"torment: {a.requests} rows, {counts['requests']} requests, {counts['faults']} faults, {counts['slow']} slow, {kills} kills, "

@@ -45,16 +45,3 @@ rsd_teacher_stats stats_of(const rsd_teacher *t) {
     ck_assert_int_eq(rsd_teacher_stats_get(t, &s), RSD_OK);
     return s;
 }
-
-int main(void) {
-    SRunner *r = srunner_create(teacher_reply_suite());
-    srunner_add_suite(r, teacher_dialects_suite());
-    srunner_add_suite(r, teacher_store_suite());
-    srunner_add_suite(r, teacher_policy_suite());
-    srunner_add_suite(r, teacher_pace_suite());
-    srunner_add_suite(r, teacher_tools_suite());
-    srunner_add_suite(r, teacher_http_suite());
-    srunner_add_suite(r, teacher_flow_suite());
-    srunner_add_suite(r, teacher_tls_suite());
-    return test_run(r);
-}

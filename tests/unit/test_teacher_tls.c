@@ -74,15 +74,19 @@ START_TEST(a_certificate_that_does_not_hold_is_refused_before_a_byte_of_a_reques
     setenv("RSD_TEST_KEY", "sk-canary", 1);
     o.api_key_env = "RSD_TEST_KEY";
     o.api = RSD_API_COMPLETIONS;
+    o.concurrency = 1;
     o.ca_file = rows[_i].trust ? test_path(dir, "ca.pem") : NULL;
     o.insecure = rows[_i].insecure;
     rsd_teacher *t = open_teacher(ctx, &o);
     submit(t, "q", "2+2?", NULL);
+    if (!rows[_i].accepted)
+        submit(t, "not asked", "3+3?", NULL);
     int rc = rsd_teacher_poll(t, 20000, &r);
     ck_assert_msg(rc == (rows[_i].accepted ? RSD_OK : RSD_ENETWORK), "%s: %d, %s", rows[_i].what, rc, rsd_ctx_error(ctx));
     if (!rows[_i].accepted) {
         ck_assert_msg(strcasestr(rsd_ctx_error(ctx), "certificate") || strcasestr(rsd_ctx_error(ctx), "SSL"), "%s",
                       rsd_ctx_error(ctx));
+        ck_assert_uint_eq(stats_of(t).stopped, RSD_STOPPED_REFUSED);
         ck_assert_uint_eq(stats_of(t).retries, 0); /* asking again does not make it valid */
     }
     rsd_teacher_close(t);
