@@ -4,7 +4,7 @@
 #include "reasondistill/format.h"
 #include "reasondistill/optimizer.h"
 #include "train/keys.h"
-#include "train/loss.h"
+#include "train/loss_keys.h"
 #include "train/schedule.h"
 
 #include <math.h>
@@ -50,7 +50,7 @@ static const struct key run_keys[] = {
     {"max_dec", &key_int, AT(max_dec), "512", 1, 1e6, NULL, false, "items with a longer target are left out"},
     {"formats", &type_formats, AT(formats), "{}", 0, 1e9, NULL, false,
      "share of each format in the items drawn; {}: all of the data set equally"},
-    {"loss", &key_choice, AT(loss), "\"kl\"", 0, 0, rsd_loss_kind_name, false, "kl: the teacher's probabilities; ce: its words"},
+    {"loss", &key_loss, AT(loss), "\"kl\"", 0, 0, rsd_loss_kind_name, false, "what is learned from the teacher"},
     {"optimizer", &key_choice, AT(optimizer), "\"adamw\"", 0, 0, optimizer_choice, false, "how gradients become steps"},
     {"lr", &key_number, AT(lr), "5e-4", 0, 1e3, NULL, false, "peak learning rate"},
     {"relative_step", &key_bool, AT(relative_step), "false", 0, 0, NULL, false,
@@ -246,6 +246,8 @@ int run_config_compare(const struct run_config *before, const struct run_config 
 
 void run_config_explain(struct str *out) {
     keys_explain(run_table(), out);
+    str_addz(out, "\nof a loss:\n");
+    loss_keys_explain(out);
     str_addz(out, "\nof an evaluation:\n");
     keys_explain(eval_table(), out);
 }

@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "tensor/mat.h"
 #include "train/keys.h"
+#include "train/loss_keys.h"
 
 /* One evaluation on the way. */
 struct eval_job {
@@ -19,12 +20,13 @@ struct eval_jobs {
 
 struct run_config {
     char *model, *tokenizer, *data, *out;
-    int64_t steps, batch_tokens, accumulate, max_enc, max_dec, optimizer, schedule, loss, dtype, threads, seed, skips;
+    int64_t steps, batch_tokens, accumulate, max_enc, max_dec, optimizer, schedule, dtype, threads, seed, skips;
     int64_t log_every, save_every, keep, eval_every;
     int64_t masters, fused, recompute, relative_step, scale_parameter;
     double formats[8], lr, beta1, beta2, eps, decay, warmup, clip, dropout; /* dropout: NaN for the model's own */
     double clip_tensor, update_clip, decay_rate, momentum;
     struct names freeze;
+    struct loss_choices loss;
     struct eval_jobs evals;
     struct arena arena; /* of all texts */
 };

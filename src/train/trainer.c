@@ -80,7 +80,7 @@ static int open_data(rsd_trainer *t, struct err *e) {
     o.batch_tokens = (uint64_t)c->batch_tokens;
     o.max_enc = (int32_t)c->max_enc;
     o.max_dec = (int32_t)c->max_dec;
-    o.soft = c->loss != RSD_LOSS_CE;
+    o.soft = loss_choices_soft(&c->loss);
     rsd_dataset_info info = {.size = sizeof info};
     int code = rsd_dataset_open(t->ctx, c->data, t->tok, &o, &t->data);
     if (!code)
@@ -96,9 +96,6 @@ static int open_data(rsd_trainer *t, struct err *e) {
 
 static int open_learning(rsd_trainer *t, struct err *e) {
     const struct run_config *c = &t->config;
-    rsd_loss_options l;
-    rsd_loss_options_init(&l, sizeof l);
-    l.kind = (int32_t)c->loss;
     rsd_optimizer_options o;
     rsd_optimizer_options_init(&o, sizeof o);
     o.kind = (int32_t)c->optimizer;
@@ -116,7 +113,7 @@ static int open_learning(rsd_trainer *t, struct err *e) {
     o.scale_parameter = (int32_t)c->scale_parameter;
     o.masters = (int32_t)c->masters;
     o.fused = (int32_t)c->fused;
-    int code = rsd_loss_open(t->ctx, &l, &t->loss);
+    int code = loss_choices_open(t->ctx, &c->loss, &t->loss);
     if (!code)
         code = rsd_optimizer_open(t->ctx, t->model, &o, &t->opt);
     return code ? run_took(t->ctx, code, e) : 0;

@@ -6,6 +6,7 @@
 
 Suite *train_loss_suite(void);
 Suite *train_distill_suite(void);
+Suite *train_torch_suite(void);
 Suite *train_schedule_suite(void);
 Suite *train_config_suite(void);
 Suite *train_optimizer_suite(void);

@@ -7,6 +7,7 @@
 #include "util.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MINIMAL "\"model\": \"m\", \"data\": \"d\", \"out\": \"o\""
@@ -35,7 +36,7 @@ START_TEST(defaults_are_those_of_the_help) {
     ck_assert_int_eq(c.steps, 1000);
     ck_assert_double_eq(c.lr, 5e-4);
     ck_assert_double_eq(c.beta2, 0.999);
-    ck_assert_int_eq(c.loss, RSD_LOSS_KL);
+    ck_assert_int_eq(c.loss.common.kind, RSD_LOSS_KL);
     ck_assert(isnan(c.dropout));
     ck_assert_uint_eq(c.evals.n, 0);
     for (int i = 0; i < 8; i++)
@@ -81,6 +82,55 @@ static void refuse(const char *members, const char *says) {
     ck_assert_msg(strstr(e.text, says) && strstr(e.text, "run.json"), "%s", e.text);
     run_config_free(&c);
 }
+
+/* What "loss" is printed as, once read. */
+static void loss_is(const char *given, const char *printed) {
+    char members[400];
+    snprintf(members, sizeof members, MINIMAL ", \"loss\": %s", given);
+    struct run_config c = read_good(members);
+    struct str text;
+    struct err e = {0};
+    struct json *doc = NULL;
+    str_init(&text, NULL);
+    ck_assert_int_eq(run_config_write(&c, &text, &e), 0);
+    ck_assert_int_eq(json_parse(text.p, text.n, &doc, &e), 0);
+    struct str got;
+    struct json_out o;
+    str_init(&got, NULL);
+    json_begin(&o, &got, 0);
+    json_put_value(&o, json_get(doc, "loss"));
+    ck_assert_str_eq(str_z(&got), printed);
+    str_free(&got);
+    str_free(&text);
+    json_free(doc);
+    run_config_free(&c);
+}
+
+START_TEST(loss_is_a_name_options_or_one_for_each_format) {
+    loss_is("\"js\"", "\"js\"");
+    loss_is("{\"kind\": \"uld\"}", "\"uld\"");
+    loss_is("{}", "\"kl\"");
+    const char *full = "{\"kind\":\"kl\",\"tail\":\"bucket\",\"alpha\":0.25,\"temperature\":2,\"label_smoothing\":0.1,"
+                       "\"unlikelihood\":0.5,\"weight\":3}";
+    loss_is(full, full);
+    loss_is("{\"zs-cot\": {\"kind\": \"reverse_kl\"}, \"zs-ao\": \"ce\"}", "{\"zs-ao\":\"ce\",\"zs-cot\":\"reverse_kl\"}");
+    struct run_config c = read_good(MINIMAL ", \"loss\": {\"ic-cot\": {\"alpha\": 0.5}, \"zs-ao\": \"ce\"}");
+    ck_assert(c.loss.own[RSD_FORMAT_IC_COT] && c.loss.own[RSD_FORMAT_ZS_AO] && !c.loss.own[RSD_FORMAT_ZS_COT]);
+    ck_assert_double_eq(c.loss.of[RSD_FORMAT_IC_COT].alpha, 0.5);
+    ck_assert_int_eq(c.loss.of[RSD_FORMAT_ZS_AO].kind, RSD_LOSS_CE);
+    ck_assert(loss_choices_soft(&c.loss));
+    run_config_free(&c);
+    c = read_good(MINIMAL ", \"loss\": \"ce\"");
+    ck_assert(!loss_choices_soft(&c.loss));
+    run_config_free(&c);
+    refuse(MINIMAL ", \"loss\": {\"temprature\": 2}", "\"temperature\"");
+    refuse(MINIMAL ", \"loss\": {\"temperature\": 0}", "key \"temperature\"");
+    refuse(MINIMAL ", \"loss\": {\"kind\": \"ce\", \"temperature\": 2}", "key \"loss\": loss ce: it has no temperature");
+    refuse(MINIMAL ", \"loss\": {\"zs-ao\": \"ce\", \"zs-xx\": \"kl\"}", "unknown format \"zs-xx\"");
+    refuse(MINIMAL ", \"loss\": {\"zs-ao\": {\"tail\": \"bin\"}}", "format zs-ao");
+    refuse(MINIMAL ", \"loss\": 3", "found 3");
+}
+END_TEST
 
 START_TEST(unknown_key_comes_with_the_nearest_known_one) {
     refuse(MINIMAL ", \"batch_token\": 1", "\"batch_tokens\"");
@@ -209,6 +259,7 @@ Suite *train_config_suite(void) {
     TCase *c = tcase_create("config");
     tcase_add_test(c, defaults_are_those_of_the_help);
     tcase_add_test(c, values_are_read_and_printed_again);
+    tcase_add_test(c, loss_is_a_name_options_or_one_for_each_format);
     tcase_add_test(c, unknown_key_comes_with_the_nearest_known_one);
     tcase_add_test(c, wrong_types_say_what_was_expected_and_found);
     tcase_add_test(c, values_out_of_range_are_refused);

@@ -6,6 +6,7 @@
 int main(void) {
     SRunner *r = srunner_create(train_loss_suite());
     srunner_add_suite(r, train_distill_suite());
+    srunner_add_suite(r, train_torch_suite());
     srunner_add_suite(r, train_schedule_suite());
     srunner_add_suite(r, train_config_suite());
     srunner_add_suite(r, train_optimizer_suite());
