@@ -292,7 +292,7 @@ static int align(rsd_aligner *a, const rsd_reply *r, struct err *e) {
     str_clear(&a->id);
     str_add(&a->id, id, id_len);
     a->sample = rsd_reply_sample(r);
-    pieces_trim(&a->cache);
+    pieces_begin(&a->cache);
     str_clear(&a->text);
     if ((code = str_status(&a->id, e)) || (code = read_steps(a, r, e)))
         return code;

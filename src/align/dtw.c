@@ -8,6 +8,7 @@
  * times pieces. */
 #include "align/align.h"
 
+#include "core/map.h"
 #include "text/normalize.h"
 #include "text/utf8.h"
 

@@ -1,55 +1,85 @@
-/* A cache from text to pieces. It grows with the number of different alternatives, which natural text keeps small, and is dropped
- * as a whole at a limit. */
+/* A table with one slot a text of up to KEY bytes, each slot one line of the CPU's cache; the text that comes last to a slot has it. So
+ * the table never grows, needs one line of memory a look-up, and texts made to collide only lose what it saves. */
 #include "align/pieces.h"
 
 #include "align/align.h"
 
 #include <string.h>
 
-enum { MAX_ENTRIES = 1 << 18 };
+enum { SLOTS = 1 << 16, KEY = 24, IDS = 9 };
+
+struct pieces_slot {
+    uint64_t key[KEY / 8]; /* the text, zeros behind it */
+    uint8_t len, n, full;
+    int32_t ids[IDS];
+};
+_Static_assert(sizeof(struct pieces_slot) == 64, "a line");
 
 void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok) {
     *p = (struct pieces){.ctx = ctx, .tok = tok, .a = &ctx->alloc};
-    map_init(&p->index, p->a);
 }
 
 void pieces_free(struct pieces *p) {
     if (!p->ctx)
         return;
-    map_free(&p->index);
-    mem_free(p->a, p->entries);
+    mem_free_aligned(p->a, p->slots);
     mem_free(p->a, p->ids);
     *p = (struct pieces){0};
 }
 
-void pieces_trim(struct pieces *p) {
-    if (p->n_entries < MAX_ENTRIES)
-        return;
-    map_free(&p->index);
-    p->n_entries = 0;
+void pieces_begin(struct pieces *p) {
     p->n_ids = 0;
 }
 
+static size_t slot_of(const uint64_t key[KEY / 8], size_t len) {
+    uint64_t h = len;
+    for (size_t i = 0; i < KEY / 8; i++) {
+        h = (h ^ key[i]) * 0x9E3779B97F4A7C15u;
+        h ^= h >> 29;
+    }
+    return (size_t)(h * 0xBF58476D1CE4E5B9u >> 48);
+}
+_Static_assert(SLOTS == 1 << 16, "what slot_of gives");
+
+static int append(struct pieces *p, const int32_t *ids, size_t n, struct pieces_entry *out, struct err *e) {
+    int code = mem_reserve(p->a, &p->ids, &p->cap_ids, p->n_ids + n, sizeof *p->ids, e);
+    if (code)
+        return code;
+    for (size_t i = 0; i < n; i++)
+        p->ids[p->n_ids + i] = ids[i];
+    *out = (struct pieces_entry){p->n_ids, n};
+    p->n_ids += n;
+    return 0;
+}
+
 int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e) {
-    size_t at;
-    if (map_get(&p->index, t, &at)) {
-        *out = p->entries[at];
-        return 0;
+    struct pieces_slot *slot = NULL;
+    uint64_t key[KEY / 8] = {0};
+    if (!p->slots) {
+        if (!(p->slots = mem_aligned(p->a, SLOTS, sizeof *p->slots, e)))
+            return ERR_NOMEM;
+        memset(p->slots, 0, SLOTS * sizeof *p->slots);
+    }
+    if (t.n <= KEY) {
+        memcpy(key, t.p, t.n);
+        slot = &p->slots[slot_of(key, t.n)];
+        if (slot->full && slot->len == t.n && !memcmp(slot->key, key, sizeof key))
+            return append(p, slot->ids, slot->n, out, e);
     }
     const int32_t *ids;
     size_t n;
     int code = rsd_tokenizer_encode(p->tok, t.p, t.n, &ids, &n);
     if (code)
         return align_carry(p->ctx, code, e);
-    if ((code = mem_reserve(p->a, &p->ids, &p->cap_ids, p->n_ids + n, sizeof *p->ids, e)) ||
-        (code = mem_reserve(p->a, &p->entries, &p->cap_entries, p->n_entries + 1, sizeof *p->entries, e)) ||
-        (code = map_put(&p->index, t, p->n_entries, e)))
-        return code;
-    if (n)
-        memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
-    *out = p->entries[p->n_entries++] = (struct pieces_entry){p->n_ids, n};
-    p->n_ids += n;
-    return 0;
+    if (slot && n <= IDS) {
+        memcpy(slot->key, key, sizeof key);
+        slot->len = (uint8_t)t.n;
+        slot->n = (uint8_t)n;
+        slot->full = 1;
+        for (size_t i = 0; i < n; i++)
+            slot->ids[i] = ids[i];
+    }
+    return append(p, ids, n, out, e);
 }
 
 bool pieces_are_words(const rsd_tokenizer *tok) {

@@ -2,7 +2,7 @@
 #ifndef ALIGN_PIECES_H
 #define ALIGN_PIECES_H
 
-#include "core/map.h"
+#include "core/str.h"
 #include "reasondistill/tokenizer.h"
 
 struct pieces_entry {
@@ -13,20 +13,17 @@ struct pieces {
     rsd_ctx *ctx;
     rsd_tokenizer *tok;
     const struct allocator *a;
-    struct map index;
-    struct pieces_entry *entries;
-    size_t n_entries, cap_entries;
-    int32_t *ids; /* of all entries */
+    struct pieces_slot *slots; /* NULL until the first text */
+    int32_t *ids;              /* of the reply at hand */
     size_t n_ids, cap_ids;
 };
 
 void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok);
 void pieces_free(struct pieces *p);
-/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_trim; ids may move. Uses the
+/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_begin; ids may move. Uses the
  * tokenizer. */
 int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);
-/* Forgets everything once it has grown large. */
-void pieces_trim(struct pieces *p);
+void pieces_begin(struct pieces *p); /* a new reply: positions handed out are void, what was learned stays */
 
 /* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every
  * text. */
