@@ -48,7 +48,8 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     a->tok = tok;
     a->method = o.method;
     a->cut = o.cut_after_answer != 0;
-    a->words = pieces_are_words(tok);
+    a->bytes = rsd_tokenizer_bytes(tok);
+    a->words = a->bytes || pieces_are_words(tok);
     pieces_init(&a->cache, ctx, tok);
     str_init(&a->text, &ctx->alloc);
     str_init(&a->surfaces, &ctx->alloc);

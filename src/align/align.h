@@ -37,6 +37,7 @@ struct rsd_aligner {
     int32_t method;
     bool cut;
     bool words;      /* no piece goes across a blank, so words are cut independently of each other */
+    bool bytes;      /* pieces are bytes (BPE): blanks stay as they are, half characters have pieces */
     bool blank[256]; /* bytes that the tokenizer takes for a blank */
     struct pieces cache;
 

@@ -92,6 +92,18 @@ static size_t whole_characters(const char *p, size_t n) {
     return n;
 }
 
+/* Bytes of a branch that are tokenised. Pieces of bytes spell half characters, others wait for the rest. */
+static struct text told_bytes(const rsd_aligner *a, const char *p, size_t n) {
+    return (struct text){p, a->bytes ? n : whole_characters(p, n)};
+}
+
+/* Whether a word ends at `from` if a blank follows there. A byte pair tokenizer keeps runs of blanks together, so the byte before must
+ * be none, and of ASCII, where that shows. */
+static bool word_may_end(const rsd_aligner *a, size_t from) {
+    unsigned char c = from ? (unsigned char)a->reply.p[from - 1] : ' ';
+    return !a->bytes || (c > ' ' && c < 0x7F);
+}
+
 static int add_branch(rsd_aligner *a, struct branch b, struct err *e) {
     struct span_work *w = a->span;
     int code = mem_reserve(&a->ctx->alloc, &w->live, &w->cap_live, w->n_live + 1, sizeof *w->live, e);
@@ -116,12 +128,12 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
     struct branch b = {.mass = mass, .from = from, .known = true};
     size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
     struct pieces_entry entry;
-    if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(a, bytes.p[0])))) {
+    if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(a, bytes.p[0]) && word_may_end(a, from)))) {
         /* the word is over, the branch goes on behind it */
         b.same = last - j;
         b.over = bytes.p[0] == '<';
         if (!b.over) {
-            int code = pieces_get(&a->cache, (struct text){bytes.p, whole_characters(bytes.p, bytes.n)}, &entry, e);
+            int code = pieces_get(&a->cache, told_bytes(a, bytes.p, bytes.n), &entry, e);
             if (code)
                 return code;
             b.at = entry.at;
@@ -144,7 +156,7 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
     if (code)
         return code;
     const char *p = str_z(&w->text);
-    if ((code = pieces_get(&a->cache, (struct text){p, whole_characters(p, w->text.n)}, &entry, e)))
+    if ((code = pieces_get(&a->cache, told_bytes(a, p, w->text.n), &entry, e)))
         return code;
     /* pieces before j have been told already: the branch must agree */
     size_t k = 0;
@@ -296,8 +308,10 @@ static bool blanks_only(const rsd_aligner *a, size_t begin, size_t end) {
 }
 
 /* Token and piece spell the same, blank for U+2581. */
-static bool same_text(struct text token, struct text piece) {
+static bool same_text(const rsd_aligner *a, struct text token, struct text piece) {
     size_t i = 0;
+    if (a->bytes)
+        return text_eq(token, piece);
     for (size_t k = 0; k < token.n; k++) {
         if (token.p[k] == ' ') {
             if (i + 3 > piece.n || memcmp(piece.p + i, "\xe2\x96\x81", 3) != 0)
@@ -343,8 +357,9 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     else if (!ends)
         a->kinds[j] = RSD_KIND_SPLIT;
     else
-        a->kinds[j] = s->begin == r.begin && s->end == r.end && same_text(s->token.bytes, align_surface(a, j)) ? RSD_KIND_EXACT
-                                                                                                               : RSD_KIND_BLANK;
+        a->kinds[j] = s->begin == r.begin && s->end == r.end && same_text(a, s->token.bytes, align_surface(a, j))
+                          ? RSD_KIND_EXACT
+                          : RSD_KIND_BLANK;
     return code;
 }
 
@@ -355,7 +370,8 @@ static int find_words(rsd_aligner *a, struct err *e) {
     int code = mem_reserve(&a->ctx->alloc, &w->word, &w->cap_word, a->s + 1, sizeof *w->word, e);
     for (size_t j = 0, first = 0; j < a->s && !code; j++) {
         struct region r = a->regions[j];
-        if (a->words && r.begin < r.end && is_blank(a, a->reply.p[r.begin]) && starts_piece(align_surface(a, j)))
+        if (a->words && r.begin < r.end && is_blank(a, a->reply.p[r.begin]) &&
+            (a->bytes ? word_may_end(a, r.begin) : starts_piece(align_surface(a, j))))
             first = j;
         w->word[j] = first;
     }

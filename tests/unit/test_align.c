@@ -96,5 +96,6 @@ int main(void) {
     SRunner *runner = srunner_create(align_dtw_suite());
     srunner_add_suite(runner, align_span_suite());
     srunner_add_suite(runner, align_shard_suite());
+    srunner_add_suite(runner, align_pair_suite());
     return test_run(runner);
 }
