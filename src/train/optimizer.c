@@ -199,6 +199,7 @@ static int name_bad_gradient(rsd_optimizer *o, const struct exec *x) {
     if (!exec_status(x))
         err_set(x->err, ERR_NUMERIC, "the norm of the gradient is not finite");
     struct err why = *x->err;
+    err_clear(x->err);
     return err_set(x->err, why.code, "%s: the weights were left as they were", why.text);
 }
 
@@ -293,6 +294,7 @@ int rsd_optimizer_backward(rsd_optimizer *o, double lr, double *norm) {
     o->torn = f.begun;
     if (f.begun) {
         struct err why = e;
+        err_clear(&e);
         err_set(&e, why.code, "%s: other layers have been updated, the weights stand between two steps", why.text);
     }
     if (code != RSD_ESTATE && code != ERR_BUSY)

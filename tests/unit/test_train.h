@@ -10,6 +10,7 @@ Suite *train_torch_suite(void);
 Suite *train_schedule_suite(void);
 Suite *train_config_suite(void);
 Suite *train_optimizer_suite(void);
+Suite *train_mixed_suite(void);
 Suite *train_run_suite(void);
 
 #endif

@@ -10,6 +10,7 @@ int main(void) {
     srunner_add_suite(r, train_schedule_suite());
     srunner_add_suite(r, train_config_suite());
     srunner_add_suite(r, train_optimizer_suite());
+    srunner_add_suite(r, train_mixed_suite());
     srunner_add_suite(r, train_run_suite());
     return test_run(r);
 }

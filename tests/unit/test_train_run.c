@@ -3,6 +3,7 @@
 
 #include "core/json.h"
 #include "t5/params.h"
+#include "tensor/safetensors.h"
 #include "train_data.h"
 #include "train_fixture.h"
 #include "util.h"
@@ -676,9 +677,96 @@ START_TEST(any_allocation_may_fail) {
 }
 END_TEST
 
+static const char *const widths[] = {
+    ", \"dtype\": \"bf16\", \"accumulate\": 1, \"optimizer\": \"adafactor\", \"fused\": true, \"clip\": 0, \"recompute\": true",
+    ", \"dtype\": \"bf16\", \"masters\": true, \"optimizer\": \"adamw\"",
+    ", \"dtype\": \"bf16\", \"optimizer\": \"adafactor\", \"momentum\": 0.9, \"relative_step\": true, \"freeze\": "
+    "[\"shared.weight\", \"encoder.*\"]",
+    ", \"optimizer\": \"adafactor\", \"clip_tensor\": 0.1"};
+
+/* With rounding at random, fused, or with what it freezes: resumed is as never stopped. */
+START_TEST(every_width_resumes_to_the_same_bits) {
+    struct fix f;
+    char more[400];
+    open_fix(&f);
+    snprintf(more, sizeof more, "%s%s", SAVES, widths[_i]);
+    run(&f, write_run(&f, "whole", more), 0, 0);
+    run(&f, write_run(&f, "parts", more), 0, 3);
+    run(&f, write_run(&f, "parts", more), 1, 0);
+    same_file(&f, "whole", "parts", "checkpoints/step-6/model.safetensors");
+    same_file(&f, "whole", "parts", "checkpoints/step-6/trainer.safetensors");
+    struct safetensors s = {0}, start = {0};
+    struct err e = {0};
+    ck_assert_int_eq(safetensors_open(&s, &mem_std, at(&f, "whole/checkpoints/step-6/model.safetensors"), &e), 0);
+    ck_assert_int_eq(safetensors_open(&start, &mem_std, at(&f, "model/model.safetensors"), &e), 0);
+    bool frozen = strstr(more, "freeze") != NULL;
+    for (size_t i = 0; i < s.n; i++) {
+        ck_assert_int_eq(s.tensors[i].dtype, strstr(more, "bf16") ? DTYPE_BF16 : DTYPE_F32);
+        if (frozen) { /* BF16 of what it was, or something else */
+            const struct safetensor *was = safetensors_find(&start, s.tensors[i].name);
+            unsigned char *half = malloc(was->bytes);
+            dtype_convert(half, DTYPE_BF16, was->data, DTYPE_F32, was->count);
+            bool still = !strncmp(was->name, "encoder.", 8) || !strcmp(was->name, "shared.weight");
+            ck_assert_msg(!memcmp(half, s.tensors[i].data, s.tensors[i].bytes) == still, "%s", was->name);
+            free(half);
+        }
+    }
+    safetensors_close(&start);
+    safetensors_close(&s);
+    ck_assert_int_eq(safetensors_open(&s, &mem_std, at(&f, "whole/checkpoints/step-6/trainer.safetensors"), &e), 0);
+    ck_assert(!safetensors_find(&s, "w.lm_head.weight") == !strstr(more, "masters"));
+    ck_assert(!safetensors_find(&s, "r.encoder.final_layer_norm.weight") == (!strstr(more, "adafactor") || frozen));
+    safetensors_close(&s);
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(fused_run_stops_at_a_bad_gradient_and_goes_on_from_its_checkpoint) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    open_fix(&f);
+    const char *json = write_run(&f, "run", SAVES ", \"accumulate\": 1, \"fused\": true, \"clip\": 0");
+    OK(f.ctx, rsd_trainer_open(f.ctx, json, 0, &t));
+    for (int i = 0; i < 3; i++)
+        OK(f.ctx, rsd_trainer_step(t, &s));
+    fixture_overflow(f.ctx, rsd_trainer_model(t));
+    ck_assert_int_eq(rsd_trainer_step(t, &s), RSD_ENUMERIC);
+    const char *text = rsd_ctx_error(f.ctx);
+    ck_assert_msg(strstr(text, FIXTURE_OVERFLOWS) && strstr(text, "step 4:") && strstr(text, "checkpoints/step-2"), "%s", text);
+    ck_assert_int_eq(rsd_trainer_step(t, &s), RSD_ESTATE);
+    ck_assert_int_eq(rsd_trainer_save(t), RSD_ESTATE);
+    rsd_trainer_close(t);
+    ck_assert(!file_exists(at(&f, "run/checkpoints/step-3")));
+    run(&f, json, 1, 0);
+    run(&f, write_run(&f, "whole", SAVES ", \"accumulate\": 1, \"fused\": true, \"clip\": 0"), 0, 0);
+    same_file(&f, "whole", "run", "checkpoints/step-6/model.safetensors");
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(fused_runs_refuse_what_needs_all_gradients) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    open_fix(&f);
+    ck_assert_int_eq(rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"fused\": true, \"accumulate\": 1"), 0, &t), RSD_EFORMAT);
+    ck_assert_msg(strstr(rsd_ctx_error(f.ctx), "\"clip\" to 0") != NULL, "%s", rsd_ctx_error(f.ctx));
+    ck_assert_int_eq(rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"fused\": true, \"clip\": 0"), 0, &t), RSD_EFORMAT);
+    ck_assert_msg(strstr(rsd_ctx_error(f.ctx), "\"accumulate\" to 1") != NULL, "%s", rsd_ctx_error(f.ctx));
+    ck_assert_int_eq(rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"freeze\": [\"none.such\"]"), 0, &t), RSD_ENOTFOUND);
+    ck_assert_int_eq(rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"freeze\": [3]"), 0, &t), RSD_EFORMAT);
+    ck_assert_int_eq(rsd_trainer_open(f.ctx, write_run(&f, "run", ", \"fused\": 1"), 0, &t), RSD_EFORMAT);
+    ck_assert_msg(strstr(rsd_ctx_error(f.ctx), "true or false") != NULL, "%s", rsd_ctx_error(f.ctx));
+    close_fix(&f);
+}
+END_TEST
+
 Suite *train_run_suite(void) {
     Suite *s = suite_create("train_run");
     TCase *c = tcase_create("run");
+    tcase_add_loop_test(c, every_width_resumes_to_the_same_bits, 0, (int)(sizeof widths / sizeof *widths));
+    tcase_add_test(c, fused_run_stops_at_a_bad_gradient_and_goes_on_from_its_checkpoint);
+    tcase_add_test(c, fused_runs_refuse_what_needs_all_gradients);
     tcase_add_test(c, run_leaves_a_directory_that_opens_as_a_model);
     tcase_add_test(c, resumed_run_has_the_bits_of_one_that_was_not_stopped);
     tcase_add_test(c, seed_changes_order_and_dropout);

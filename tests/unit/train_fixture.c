@@ -91,6 +91,28 @@ double fixture_pass(rsd_ctx *ctx, rsd_t5 *m, const rsd_batch *b) {
     return r.loss;
 }
 
+void fixture_overflow(rsd_ctx *ctx, rsd_t5 *m) {
+    static const struct {
+        const char *name;
+        float v;
+    } set[] = {{"decoder.block.0.layer.0.layer_norm.weight", 1e30F},
+               {"decoder.block.0.layer.0.SelfAttention.q.weight", 0},
+               {"decoder.block.0.layer.0.SelfAttention.k.weight", 0},
+               {FIXTURE_OVERFLOWS, 0},
+               {"decoder.block.0.layer.0.SelfAttention.o.weight", 1e20F}};
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
+        size_t at = 0;
+        rsd_param p = {.size = sizeof p};
+        float w[64];
+        OK(ctx, rsd_t5_param_find(m, set[i].name, &at));
+        OK(ctx, rsd_t5_param(m, at, &p));
+        ck_assert_uint_le(p.count, 64);
+        for (size_t k = 0; k < p.count; k++)
+            w[k] = set[i].v;
+        OK(ctx, rsd_t5_param_write(m, at, w, p.count));
+    }
+}
+
 float *fixture_read(rsd_ctx *ctx, rsd_t5 *m, int grads, size_t *n) {
     size_t all = 0, at = 0;
     for (size_t i = 0; i < rsd_t5_params(m); i++) {
