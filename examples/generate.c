@@ -19,9 +19,9 @@ struct answer {
 };
 
 /* Called with each token as it is made. */
-static int on_token(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int on_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     struct answer *a = user;
-    (void)input; /* there is only one */
+    (void)input, (void)sample; /* there is only one of each */
     a->logprob += logprob;
     a->finish = finish;
     if (finish != RSD_FINISH_STOP && a->n < MAX_TOKENS) /* the token that stops is the end token, no text */

@@ -193,23 +193,37 @@ class t5 : public handle<rsd_t5, rsd_t5_close> {
     void backward() {
         check(rsd_t5_backward(get()));
     }
-    /* Greedy outputs, end token left away, for inputs that end with theirs. */
-    std::vector<ids> generate(const std::vector<ids> &inputs, int max_tokens = 256) {
+    /* Outputs, end token left away, for inputs that end with theirs: options.n of each input, one after the other. */
+    std::vector<ids> generate(const std::vector<ids> &inputs, const rsd_generate_options &options) {
         const packed in(inputs);
-        std::vector<ids> out(inputs.size());
+        const std::size_t n = options.n > 0 ? static_cast<std::size_t>(options.n) : 1;
+        outputs out = {std::vector<ids>(inputs.size() * n), n};
+        if (check(rsd_t5_generate(get(), in.values.data(), in.offsets.data(), inputs.size(), &options, on_token, &out)) > 0)
+            throw std::bad_alloc(); /* from on_token: an exception must not cross C */
+        return out.values;
+    }
+    /* One greedy output of each input. */
+    std::vector<ids> generate(const std::vector<ids> &inputs, int max_tokens = 256) {
+        rsd_generate_options o = generate_options();
+        o.max_tokens = max_tokens;
+        return generate(inputs, o);
+    }
+    static rsd_generate_options generate_options() {
         rsd_generate_options o;
         rsd_generate_options_init(&o, sizeof o);
-        o.max_tokens = max_tokens;
-        if (check(rsd_t5_generate(get(), in.values.data(), in.offsets.data(), inputs.size(), &o, on_token, &out)) > 0)
-            throw std::bad_alloc(); /* from on_token: an exception must not cross C */
-        return out;
+        return o;
     }
 
   private:
-    static int on_token(void *user, std::size_t input, std::int32_t id, float, int finish) noexcept {
+    struct outputs {
+        std::vector<ids> values;
+        std::size_t n;
+    };
+    static int on_token(void *user, std::size_t input, std::size_t sample, std::int32_t id, float, int finish) noexcept {
         try {
+            outputs &out = *static_cast<outputs *>(user);
             if (finish != RSD_FINISH_STOP)
-                (*static_cast<std::vector<ids> *>(user))[input].push_back(id);
+                out.values[input * out.n + sample].push_back(id);
         } catch (...) {
             return 1;
         }

@@ -150,23 +150,57 @@ RSD_API const char *rsd_t5_config(const rsd_t5 *m); /* config.json as it will be
 
 /* ---- generation ---- */
 
+/* Asked after each token of a sequence that would go on: 0 goes on, 1 ends it here (RSD_FINISH_MATCH), anything else stops
+ * generation and is handed back. ids [n]: what was written for `input` so far. The answer must depend on the ids alone: beam
+ * search asks about candidates too. This is how stop strings are made: decode the ids, look for the string. */
+typedef int (*rsd_stop_fn)(void *user, size_t input, const int32_t *ids, size_t n);
+
+enum { RSD_GREEDY, RSD_SAMPLE, RSD_BEAM };
+enum { RSD_EARLY_HEURISTIC, RSD_EARLY_FIRST, RSD_EARLY_NEVER };
+
 typedef struct rsd_generate_options {
     size_t size;
     int32_t max_tokens; /* new tokens of a sequence at most, default 256 */
     int32_t batch;      /* sequences in flight; finished ones leave and waiting ones take their place; default 32 */
+    int32_t mode;       /* RSD_GREEDY (default), RSD_SAMPLE, RSD_BEAM */
+    int32_t n;          /* outputs of an input: samples, or the best hypotheses of a beam search; default 1 */
+    /* RSD_SAMPLE: from softmax(logits / temperature), the top_k most probable ids, of these the fewest whose probabilities reach
+     * top_p. Draws depend on (seed, first_input + input, sample, position) and not on what else is in flight. */
+    double temperature;   /* 0.001 to 1000, default 1 */
+    double top_p;         /* above 0, up to 1 (default): all */
+    uint64_t seed;        /* 0 (default): the context's */
+    uint64_t first_input; /* added to the number of an input, for a caller that comes with parts of a larger whole */
+    int32_t top_k;        /* 0 (default): all */
+    /* RSD_BEAM: hypotheses are compared by the sum of their log-probabilities / length^length_penalty, end token included.
+     * `beams` (default 4) are followed, each one of the sequences in flight. A search ends when `beams` hypotheses are complete
+     * and, by early_stopping (Hugging Face's False, True and "never"): RSD_EARLY_HEURISTIC (default) the best running one would
+     * not improve on them if it ended now; RSD_EARLY_FIRST at once; RSD_EARLY_NEVER not even if it went on to max_tokens. */
+    int32_t beams, early_stopping;
+    /* A sequence ends (RSD_FINISH_REPEAT) when its last tokens are one block of at most repeat_span (default 32) ids, repeat_stop
+     * times in a row; 0 (default): never; else 2 or more. */
+    int32_t repeat_stop, repeat_span;
+    /* Ids from here on are never written and have no probability: T5's matrix has 28 rows more than its tokenizer has pieces.
+     * 0 (default): all may be. */
+    int32_t vocab;
+    double length_penalty; /* default 1 */
+    rsd_stop_fn stop;      /* NULL (default): only the end token, repeat_stop and max_tokens end a sequence */
+    void *stop_user;
 } rsd_generate_options;
 RSD_API int rsd_generate_options_init(rsd_generate_options *o, size_t size);
 
-enum { RSD_RUNNING, RSD_FINISH_STOP, RSD_FINISH_LENGTH };
+/* How a sequence ended: the end token, max_tokens, the stop function, repeat_stop. */
+enum { RSD_RUNNING, RSD_FINISH_STOP, RSD_FINISH_LENGTH, RSD_FINISH_MATCH, RSD_FINISH_REPEAT };
 
-/* One token of sequence `input`: tokens of one input come in order, those of different inputs interleave. The end token comes
- * with RSD_FINISH_STOP. logprob: natural log of its probability. Non-zero stops and is handed back. */
-typedef int (*rsd_token_fn)(void *user, size_t input, int32_t id, float logprob, int finish);
+/* One token of output `sample` (0 .. options.n - 1) of an input. Tokens of one output come in order, those of different ones
+ * interleave; hypotheses of a beam search come whole, best first. The end token comes with RSD_FINISH_STOP. logprob: natural log
+ * of its probability, before temperature, top_k and top_p. Non-zero stops and is handed back. */
+typedef int (*rsd_token_fn)(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish);
 
-/* Greedy generation for n inputs laid end to end (enc_ids[enc_offsets[i] .. enc_offsets[i+1]), end token included). Caches for
- * `batch` sequences are kept while it runs; a forward that waits for its head or backward is not disturbed. RSD_EINVAL (as
- * rsd_t5_forward; max_tokens not in 1 .. 2^20, batch not in 1 .. 4096), RSD_EVERSION, RSD_ENUMERIC (logits that are not finite),
- * RSD_ENOMEM. */
+/* Generation for n inputs laid end to end (enc_ids[enc_offsets[i] .. enc_offsets[i+1]), end token included); each is encoded
+ * once, however many outputs it has. Caches for `batch` sequences are kept while it runs; a forward that waits for its head or
+ * backward is not disturbed. The same bits for any number of threads and, up to a batch of 16, for any batch; larger ones may
+ * differ by rounding. RSD_EINVAL (as rsd_t5_forward; an option outside its range: which), RSD_EVERSION, RSD_ENUMERIC (logits that
+ * are not finite), RSD_ENOMEM. */
 RSD_API int rsd_t5_generate(rsd_t5 *m, const int32_t *enc_ids, const uint32_t *enc_offsets, size_t n,
                             const rsd_generate_options *options, rsd_token_fn fn, void *user);
 

@@ -7,6 +7,7 @@
 #include "kernels/cpu_mixed.h"
 #include "kernels/cpu_optimizer.h"
 #include "kernels/cpu_rows.h"
+#include "kernels/cpu_select.h"
 #include "kernels/table.h"
 
 #define JOIN2(a, b) a##b
@@ -39,6 +40,8 @@ const struct kernels JOIN(kernels_table_, KERNELS_VARIANT) = {
     .distill = distill_cpu,
     .row_argmax = row_argmax_cpu,
     .row_pick = row_pick_cpu,
+    .row_top = row_top_cpu,
+    .row_sample = row_sample_cpu,
     .sum_squares = sum_squares_cpu,
     .adamw_update = adamw_update_cpu,
     .adafactor_update = adafactor_update_cpu,

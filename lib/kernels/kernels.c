@@ -406,6 +406,26 @@ void row_pick(const struct exec *x, float *picked, struct mat logits, const int3
     }
 }
 
+void row_top(const struct exec *x, int32_t *ids, float *values, struct mat logits, size_t k) {
+    if (READY(logits)) {
+        if (!k || k > logits.cols) {
+            fail(x, ERR_INVALID, "row_top", "k is 0 or above the number of columns");
+            return;
+        }
+        x->k->row_top(x, ids, values, logits, k);
+    }
+}
+
+void row_sample(const struct exec *x, int32_t *ids, struct mat logits, const double *u, struct sampling how) {
+    if (READY(logits)) {
+        if (!(how.temperature > 0) || !(how.top_p > 0)) {
+            fail(x, ERR_INVALID, "row_sample", "temperature and top_p must be above 0");
+            return;
+        }
+        x->k->row_sample(x, ids, logits, u, how);
+    }
+}
+
 double sum_squares(const struct exec *x, struct mat a) {
     return ANY(a) ? x->k->sum_squares(x, a) : 0;
 }

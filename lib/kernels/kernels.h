@@ -198,6 +198,20 @@ void row_argmax(const struct exec *x, int32_t *best, struct mat logits);
 /* picked[r] = logits[r, ids[r]] */
 void row_pick(const struct exec *x, float *picked, struct mat logits, const int32_t *ids);
 
+/* ---- choosing tokens ---- */
+
+/* ids, values [T, k] = the k largest of each row, largest first, the first of equals first. Where a row has fewer than k that are
+ * neither NaN nor -infinity, the rest is id -1, value -infinity. k > 0 */
+void row_top(const struct exec *x, int32_t *ids, float *values, struct mat logits, size_t k);
+struct sampling {
+    float temperature, top_p; /* > 0; (0, 1], 1: all */
+    size_t top_k;             /* 0: all */
+};
+/* ids[r] ~ softmax(logits[r] / temperature) over the top_k largest, of these the fewest whose probabilities reach top_p (Fan et al.
+ * 2018; Holtzman et al. 2020): the inverse of the cumulative distribution at u[r] in [0, 1). Id 0 for a row without a finite
+ * maximum. */
+void row_sample(const struct exec *x, int32_t *ids, struct mat logits, const double *u, struct sampling how);
+
 /* ---- optimiser ---- */
 
 /* Sum of squares in double, in an order fixed by the size alone. NaN and infinity come through. */

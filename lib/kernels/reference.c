@@ -431,6 +431,72 @@ static void row_pick_ref(const struct exec *x, float *picked, struct mat logits,
     }
 }
 
+static void row_top_ref(const struct exec *x, int32_t *ids, float *values, struct mat logits, size_t k) {
+    (void)x;
+    for (size_t r = 0; r < logits.rows; r++) {
+        for (size_t i = 0; i < k; i++) {
+            int32_t best = -1, above = i ? ids[r * k + i - 1] : -1;
+            float top = i ? values[r * k + i - 1] : INFINITY;
+            for (size_t v = 0; (i == 0 || above >= 0) && v < logits.cols; v++) {
+                float here = get(logits, r, v);
+                bool later = i == 0 || here < top || (here <= top && (int32_t)v > above);
+                if (later && here > (best < 0 ? -INFINITY : get(logits, r, (size_t)best))) {
+                    best = (int32_t)v;
+                }
+            }
+            ids[r * k + i] = best;
+            values[r * k + i] = best < 0 ? -INFINITY : get(logits, r, (size_t)best);
+        }
+    }
+}
+
+/* Probabilities of what stays, unnormalised, the others 0; `order` [cols]: from the largest. The number that stay. */
+static size_t sample_head(double *p, int32_t *order, float *values, struct mat row, struct sampling how) {
+    bool all = !how.top_k && how.top_p >= 1;
+    size_t k = how.top_k && how.top_k < row.cols ? how.top_k : row.cols, kept = 0;
+    double total = 0, mass = 0;
+    if (all) { /* the cumulative distribution in the order of the ids */
+        row_top_ref(NULL, order, values, row, 1);
+        for (size_t v = 0; v < row.cols; v++) {
+            order[v] = (int32_t)v;
+            double z = ((double)get(row, 0, v) - (double)values[0]) / (double)how.temperature;
+            p[v] = isfinite(z) ? exp(z) : 0;
+        }
+        return row.cols;
+    }
+    row_top_ref(NULL, order, values, row, k);
+    for (size_t i = 0; i < k; i++) {
+        p[i] = order[i] < 0 ? 0 : exp(((double)values[i] - (double)values[0]) / (double)how.temperature);
+        total += p[i];
+    }
+    while (kept < k && (!kept || how.top_p >= 1 || mass < (double)how.top_p * total)) {
+        mass += p[kept++];
+    }
+    return kept;
+}
+
+static void row_sample_ref(const struct exec *x, int32_t *ids, struct mat logits, const double *u, struct sampling how) {
+    struct arena_mark mark = arena_mark(x->scratch);
+    double *p = arena_take(x->scratch, logits.cols, sizeof *p, x->err);
+    int32_t *order = arena_take(x->scratch, logits.cols, sizeof *order, x->err);
+    float *values = arena_take(x->scratch, logits.cols, sizeof *values, x->err);
+    for (size_t r = 0; p && order && values && r < logits.rows; r++) {
+        size_t kept = sample_head(p, order, values, mat_rows(logits, r, 1), how), at = 0;
+        double mass = 0, sum = 0;
+        for (size_t i = 0; i < kept; i++) {
+            mass += p[i];
+        }
+        for (at = 0; at + 1 < kept; at++) {
+            sum += p[at];
+            if (sum > u[r] * mass) {
+                break;
+            }
+        }
+        ids[r] = isfinite(values[0]) ? order[at] : 0;
+    }
+    arena_release(x->scratch, mark);
+}
+
 /* ---- optimiser ---- */
 
 static double sum_squares_ref(const struct exec *x, struct mat a) {
@@ -545,6 +611,8 @@ const struct kernels kernels_table_reference = {
     .distill = distill_reference,
     .row_argmax = row_argmax_ref,
     .row_pick = row_pick_ref,
+    .row_top = row_top_ref,
+    .row_sample = row_sample_ref,
     .sum_squares = sum_squares_ref,
     .adamw_update = adamw_update_ref,
     .adafactor_update = adafactor_update_ref,

@@ -46,6 +46,8 @@ struct kernels {
                     int grad);
     void (*row_argmax)(const struct exec *, int32_t *best, struct mat logits);
     void (*row_pick)(const struct exec *, float *picked, struct mat logits, const int32_t *ids);
+    void (*row_top)(const struct exec *, int32_t *ids, float *values, struct mat logits, size_t k);
+    void (*row_sample)(const struct exec *, int32_t *ids, struct mat logits, const double *u, struct sampling how);
     double (*sum_squares)(const struct exec *, struct mat a); /* any */
     /* any: w */
     void (*adamw_update)(const struct exec *, struct mat w, struct mat m, struct mat v, struct mat g, const struct adamw *o);

@@ -39,6 +39,15 @@ static int set(const struct verb *v, const struct arg *a, const char *text) {
         *(const char **)a->to = text;
         return ARGS_GO_ON;
     }
+    if (a->kind == ARG_TEXTS) {
+        struct arg_texts *to = a->to;
+        if (!*text)
+            return complain(v, "an empty value is given for ", a->name);
+        if (to->n == sizeof to->v / sizeof *to->v)
+            return complain(v, "given too often: ", a->name);
+        to->v[to->n++] = text;
+        return ARGS_GO_ON;
+    }
     const bool whole = a->kind == ARG_INT, any = a->min == 0 && a->max == 0;
     const long long n = whole ? strtoll(text, &end, 10) : 0;
     const double x = whole ? 0 : strtod(text, &end);

@@ -7,12 +7,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum arg_kind { ARG_TEXT, ARG_INT, ARG_NUMBER, ARG_FLAG };
+enum arg_kind { ARG_TEXT, ARG_TEXTS, ARG_INT, ARG_NUMBER, ARG_FLAG };
+
+/* An option that may be given several times. */
+struct arg_texts {
+    const char *v[16];
+    size_t n;
+};
 
 struct arg {
     const char *name; /* "--out", or "run.json" for one that stands without a name */
     enum arg_kind kind;
-    void *to;          /* const char **, int64_t *, double *, bool *; holds the default before */
+    void *to;          /* const char **, struct arg_texts *, int64_t *, double *, bool *; holds the default before */
     const char *value; /* what stands for the value in --help: "FILE"; choices are written "span|dtw" and checked */
     const char *help;
     bool needed;

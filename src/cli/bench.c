@@ -212,9 +212,9 @@ failed:
     return status;
 }
 
-static int count_token(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int count_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     uint64_t *tokens = user;
-    (void)input, (void)id, (void)logprob, (void)finish;
+    (void)input, (void)sample, (void)id, (void)logprob, (void)finish;
     ++*tokens;
     return 0;
 }

@@ -45,73 +45,134 @@ static int packed_add(struct packed *p, rsd_tokenizer *tok, const char *text, si
 
 struct output {
     int32_t *ids;
-    size_t n, cap;
-    double logprob;
+    float *logprobs;
+    size_t n, cap, cap_logprobs;
     int finish;
+};
+
+struct writer {
+    rsd_ctx *ctx;
+    rsd_t5 *m;
+    rsd_tokenizer *tok;
+    rsd_generate_options o;
+    struct arg_texts stop;
+    bool logprobs;
 };
 
 /* A block of lines is read, generated for together, and answered in order. */
 struct block {
     struct json **objs;  /* the lines; */
-    struct output *outs; /* and what was written for each */
+    struct output *outs; /* and what was written for each: `samples` outputs a line */
     struct packed inputs;
-    size_t n, size;
+    size_t n, size, samples;
     struct err err;
 };
 
-static int on_token(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int on_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     struct block *b = user;
-    struct output *o = &b->outs[input];
-    o->logprob += (double)logprob;
+    struct output *o = &b->outs[input * b->samples + sample];
     o->finish = finish;
-    if (finish == RSD_FINISH_STOP)
-        return 0; /* the end token is not part of the text */
-    if (mem_reserve(&mem_std, &o->ids, &o->cap, o->n + 1, sizeof *o->ids, &b->err))
-        return 1;
-    o->ids[o->n++] = id;
+    if (mem_reserve(&mem_std, &o->ids, &o->cap, o->n + 1, sizeof *o->ids, &b->err) ||
+        mem_reserve(&mem_std, &o->logprobs, &o->cap_logprobs, o->n + 1, sizeof *o->logprobs, &b->err))
+        return 2;
+    o->ids[o->n] = id;
+    o->logprobs[o->n++] = logprob;
     return 0;
 }
 
-static int block_answer(struct block *b, struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokenizer *tok,
-                        const rsd_generate_options *o) {
-    for (size_t i = 0; i < b->n; i++)
-        b->outs[i].n = 0, b->outs[i].logprob = 0;
-    if (b->n && rsd_t5_generate(m, b->inputs.ids, b->inputs.offsets, b->n, o, on_token, b))
-        return b->err.code ? cli_err(&b->err) : cli_failed(ctx);
-    for (size_t i = 0; i < b->n; i++) {
-        const struct output *out = &b->outs[i];
-        const char *text = NULL;
-        size_t len = 0;
-        stream_begin(s, b->objs[i]);
-        json_put_key(&s->out, "text");
-        if (rsd_tokenizer_decode(tok, out->ids, out->n, &text, &len))
-            json_put_null(&s->out); /* an untrained model may write ids that the tokenizer does not have */
-        else
-            json_put_text(&s->out, (struct text){text, len});
-        json_put_key(&s->out, "ids");
+/* Where the first of the stop strings begins; t.n if none occurs. */
+static size_t find_stop(const struct arg_texts *stop, struct text t) {
+    size_t first = t.n;
+    for (size_t k = 0; k < stop->n; k++) {
+        size_t n = strlen(stop->v[k]);
+        for (size_t i = 0; i < first && n <= t.n - i; i++)
+            if (!memcmp(t.p + i, stop->v[k], n))
+                first = i;
+    }
+    return first;
+}
+
+static int on_stop(void *user, size_t input, const int32_t *ids, size_t n) {
+    struct writer *w = user;
+    struct text t = {NULL, 0};
+    (void)input;
+    if (rsd_tokenizer_decode(w->tok, ids, n, &t.p, &t.n))
+        return 0; /* ids that the tokenizer does not have are no text */
+    return find_stop(&w->stop, t) < t.n;
+}
+
+static void put_output(struct stream *s, const struct writer *w, const struct output *out) {
+    static const char *const names[] = {[RSD_FINISH_STOP] = "stop",
+                                        [RSD_FINISH_LENGTH] = "length",
+                                        [RSD_FINISH_MATCH] = "stop_string",
+                                        [RSD_FINISH_REPEAT] = "repeat"};
+    struct text t = {NULL, 0};
+    double logprob = 0;
+    size_t n = out->finish == RSD_FINISH_STOP ? out->n - 1 : out->n; /* the end token is not part of the text */
+    json_put_key(&s->out, "text");
+    if (rsd_tokenizer_decode(w->tok, out->ids, n, &t.p, &t.n)) {
+        json_put_null(&s->out); /* an untrained model may write ids that the tokenizer does not have */
+    } else {
+        if (out->finish == RSD_FINISH_MATCH)
+            t.n = find_stop(&w->stop, t);
+        json_put_text(&s->out, t);
+    }
+    json_put_key(&s->out, "ids");
+    json_array(&s->out);
+    for (size_t k = 0; k < n; k++)
+        json_put_int(&s->out, out->ids[k]);
+    json_end_array(&s->out);
+    if (w->logprobs) { /* one more than ids where the end token was written */
+        json_put_key(&s->out, "logprobs");
         json_array(&s->out);
         for (size_t k = 0; k < out->n; k++)
-            json_put_int(&s->out, out->ids[k]);
+            json_put_float(&s->out, out->logprobs[k]);
         json_end_array(&s->out);
-        json_put_key(&s->out, "logprob");
-        json_put_double(&s->out, out->logprob);
-        json_put_key(&s->out, "finish");
-        json_put_z(&s->out, out->finish == RSD_FINISH_STOP ? "stop" : "length");
+    }
+    for (size_t k = 0; k < out->n; k++)
+        logprob += (double)out->logprobs[k];
+    json_put_key(&s->out, "logprob");
+    json_put_double(&s->out, logprob);
+    json_put_key(&s->out, "finish");
+    json_put_z(&s->out, names[out->finish]);
+}
+
+static int block_answer(struct block *b, struct stream *s, struct writer *w) {
+    for (size_t i = 0; i < b->n * b->samples; i++)
+        b->outs[i].n = 0;
+    if (b->n && rsd_t5_generate(w->m, b->inputs.ids, b->inputs.offsets, b->n, &w->o, on_token, b))
+        return b->err.code ? cli_err(&b->err) : cli_failed(w->ctx);
+    for (size_t i = 0; i < b->n; i++) {
+        stream_begin(s, b->objs[i]);
+        if (b->samples == 1) {
+            put_output(s, w, &b->outs[i]);
+        } else {
+            json_put_key(&s->out, "outputs");
+            json_array(&s->out);
+            for (size_t k = 0; k < b->samples; k++) {
+                json_object(&s->out);
+                put_output(s, w, &b->outs[i * b->samples + k]);
+                json_end_object(&s->out);
+            }
+            json_end_array(&s->out);
+        }
         stream_end(s);
         json_free(b->objs[i]);
     }
+    w->o.first_input += b->n;
     b->n = 0;
     packed_clear(&b->inputs);
     return EXIT_OK;
 }
 
-static int generate_lines(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokenizer *tok, const rsd_generate_options *o) {
+static int generate_lines(struct stream *s, struct writer *w) {
     struct err e = {0};
-    struct block b = {.size = isatty(STDIN_FILENO) && !strcmp(s->in.path, "standard input") ? 1 : 8 * (size_t)o->batch};
+    bool typed = isatty(STDIN_FILENO) && !strcmp(s->in.path, "standard input");
+    struct block b = {.size = typed ? 1 : 8 * (size_t)w->o.batch, .samples = (size_t)w->o.n};
     struct json *obj = NULL;
     int more = 1, status = EXIT_OK;
     b.objs = mem_zero(&mem_std, b.size, sizeof *b.objs, &e);
-    b.outs = mem_zero(&mem_std, b.size, sizeof *b.outs, &e);
+    b.outs = mem_zero(&mem_std, b.size, b.samples * sizeof *b.outs, &e);
     if (e.code) {
         status = cli_err(&e);
         goto done;
@@ -123,11 +184,11 @@ static int generate_lines(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokeniz
         if (bad && obj)
             err_set(&s->why, ERR_FORMAT, "expected \"text\" (a string)");
         else if (more > 0 && !bad)
-            bad = packed_add(&b.inputs, tok, json_text(text).p, json_text(text).n, ctx, &s->why) != 0;
+            bad = packed_add(&b.inputs, w->tok, json_text(text).p, json_text(text).n, w->ctx, &s->why) != 0;
         if (more > 0 && !bad)
             b.objs[b.n++] = obj;
         if (b.n == b.size || more <= 0 || bad) /* answers stay in order: what waits goes first */
-            status = block_answer(&b, s, ctx, m, tok, o);
+            status = block_answer(&b, s, w);
         if (bad) {
             if (status == EXIT_OK)
                 stream_bad(s, obj, s->why.text);
@@ -137,8 +198,10 @@ static int generate_lines(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokeniz
     if (e.code)
         status = cli_err(&e);
 done:
-    for (size_t i = 0; b.outs && i < b.size; i++)
+    for (size_t i = 0; b.outs && i < b.size * b.samples; i++) {
         mem_free(&mem_std, b.outs[i].ids);
+        mem_free(&mem_std, b.outs[i].logprobs);
+    }
     for (size_t i = 0; b.objs && i < b.n; i++)
         json_free(b.objs[i]);
     mem_free(&mem_std, b.objs);
@@ -147,46 +210,108 @@ done:
     return status;
 }
 
-int verb_generate(const struct verb *v, int argc, char **argv) {
-    const char *model = NULL, *in = "-";
-    int64_t threads = 0, max_tokens = 256, batch = 32;
-    bool strict = false;
+/* The command's options, as they stand in --help. */
+struct choices {
+    const char *model, *in, *early;
+    int64_t threads, max_tokens, batch, beam, n, top_k, seed, repeat;
+    double temperature, top_p, length_penalty;
+    bool sample, mask, logprobs, strict;
+    struct arg_texts stop;
+};
+
+static int read_choices(struct choices *c, const struct verb *v, int argc, char **argv) {
     const struct arg args[] = {
-        {"--model", ARG_TEXT, &model, "DIR", .help = "model directory with its tokenizer", .needed = true},
-        {"--in", ARG_TEXT, &in, "FILE", .help = "lines to read; - is standard input"},
-        {"--max-tokens", ARG_INT, &max_tokens, "N", .help = "of one output", .min = 1, .max = 100000},
-        {"--batch", ARG_INT, &batch, "N", .help = "sequences in flight", .min = 1, .max = 4096},
-        {"--threads", ARG_INT, &threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
-        {"--strict", ARG_FLAG, &strict, "", .help = "stop at the first bad line"},
+        {"--model", ARG_TEXT, &c->model, "DIR", .help = "model directory with its tokenizer", .needed = true},
+        {"--in", ARG_TEXT, &c->in, "FILE", .help = "lines to read; - is standard input"},
+        {"--max-tokens", ARG_INT, &c->max_tokens, "N", .help = "of one output", .min = 1, .max = 100000},
+        {"--beam", ARG_INT, &c->beam, "N", .help = "beam search with N hypotheses; 0: none", .min = 0, .max = 256},
+        {"--length-penalty", ARG_NUMBER, &c->length_penalty, "X", .help = "of beam search: scores / length^X", .min = -100,
+         .max = 100},
+        {"--early-stopping", ARG_TEXT, &c->early, "heuristic|first|never", .help = "of beam search"},
+        {"--sample", ARG_FLAG, &c->sample, "", .help = "draws tokens instead of taking the most probable"},
+        {"--temperature", ARG_NUMBER, &c->temperature, "X", .help = "of --sample", .min = 0.001, .max = 1000},
+        {"--top-k", ARG_INT, &c->top_k, "N", .help = "of --sample: among the N most probable; 0: all", .min = 0, .max = 1 << 24},
+        {"--top-p", ARG_NUMBER, &c->top_p, "X", .help = "of --sample: among the most probable that reach X", .min = 1e-9,
+         .max = 1},
+        {"--seed", ARG_INT, &c->seed, "N", .help = "of --sample", .min = 0, .max = 9007199254740992.0},
+        {"--n", ARG_INT, &c->n, "N", .help = "outputs of a line, with --sample or --beam", .min = 1, .max = 4096},
+        {"--stop", ARG_TEXTS, &c->stop, "TEXT", .help = "ends an output, which is cut before it; may be given again"},
+        {"--repeat-stop", ARG_INT, &c->repeat, "N", .help = "ends an output that repeats itself N times; 0: none", .min = 0,
+         .max = 1024},
+        {"--mask-unused", ARG_FLAG, &c->mask, "", .help = "never writes ids that the tokenizer does not have"},
+        {"--logprobs", ARG_FLAG, &c->logprobs, "", .help = "adds the log-probability of each token"},
+        {"--batch", ARG_INT, &c->batch, "N", .help = "sequences in flight", .min = 1, .max = 4096},
+        {"--threads", ARG_INT, &c->threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
+        {"--strict", ARG_FLAG, &c->strict, "", .help = "stop at the first bad line"},
     };
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
+    const char *wrong = status != ARGS_GO_ON                 ? NULL
+                        : c->sample && c->beam               ? "--sample and --beam exclude each other"
+                        : c->n > 1 && !c->sample && !c->beam ? "--n needs --sample or --beam"
+                        : c->beam && c->n > c->beam          ? "--n is above the hypotheses of --beam"
+                        : c->repeat == 1                     ? "--repeat-stop takes 2 or more"
+                                                             : NULL;
+    if (!wrong)
+        return status;
+    fprintf(stderr, "reasondistill generate: %s (see reasondistill generate --help)\n", wrong);
+    return EXIT_USAGE;
+}
+
+static void set_options(struct writer *w, const struct choices *c) {
+    rsd_generate_options *o = &w->o;
+    rsd_generate_options_init(o, sizeof *o);
+    o->max_tokens = (int32_t)c->max_tokens;
+    o->batch = (int32_t)c->batch;
+    o->mode = c->beam ? RSD_BEAM : c->sample ? RSD_SAMPLE : RSD_GREEDY;
+    o->n = (int32_t)c->n;
+    o->temperature = c->temperature;
+    o->top_p = c->top_p;
+    o->top_k = (int32_t)c->top_k;
+    o->seed = (uint64_t)c->seed;
+    o->beams = c->beam ? (int32_t)c->beam : o->beams;
+    o->length_penalty = c->length_penalty;
+    o->early_stopping = *c->early == 'h' ? RSD_EARLY_HEURISTIC : *c->early == 'f' ? RSD_EARLY_FIRST : RSD_EARLY_NEVER;
+    o->repeat_stop = (int32_t)c->repeat;
+    o->vocab = c->mask ? rsd_tokenizer_size(w->tok) : 0;
+    o->stop = c->stop.n ? on_stop : NULL;
+    o->stop_user = w;
+    w->stop = c->stop;
+    w->logprobs = c->logprobs;
+}
+
+int verb_generate(const struct verb *v, int argc, char **argv) {
+    struct choices c = {.in = "-",
+                        .early = "heuristic",
+                        .max_tokens = 256,
+                        .batch = 32,
+                        .n = 1,
+                        .seed = 1,
+                        .temperature = 1,
+                        .top_p = 1,
+                        .length_penalty = 1};
+    int status = read_choices(&c, v, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
 
     struct err e = {0};
     struct stream s = {0};
-    rsd_t5 *m = NULL;
-    rsd_tokenizer *tok = NULL;
-    rsd_generate_options o;
-    rsd_ctx *ctx = cli_open(threads, 1);
-    if (!ctx)
+    struct writer w = {.ctx = cli_open(c.threads, c.seed)};
+    if (!w.ctx)
         return EXIT_FAILED;
-    rsd_generate_options_init(&o, sizeof o);
-    o.max_tokens = (int32_t)max_tokens;
-    o.batch = (int32_t)batch;
-    status = cli_model(ctx, model, &m, &tok);
+    status = cli_model(w.ctx, c.model, &w.m, &w.tok);
     if (status == EXIT_OK) {
-        if (stream_open(&s, in, strict, &e)) {
+        set_options(&w, &c);
+        if (stream_open(&s, c.in, c.strict, &e)) {
             status = cli_err(&e);
         } else {
-            int generated = generate_lines(&s, ctx, m, tok, &o);
+            int generated = generate_lines(&s, &w);
             status = stream_close(&s, v->name);
             status = generated ? generated : status;
         }
     }
-    rsd_tokenizer_close(tok);
-    rsd_t5_close(m);
-    rsd_ctx_close(ctx);
+    rsd_tokenizer_close(w.tok);
+    rsd_t5_close(w.m);
+    rsd_ctx_close(w.ctx);
     return status;
 }
 

@@ -37,9 +37,11 @@ static const struct verb verbs[] = {
      "  reasondistill train run.json\n  reasondistill train run.json --resume\n  reasondistill train run.json --print-config",
      verb_train},
     {"generate", "lets a student write",
-     "Reads {\"text\"} a line, writes {\"text\",\"ids\",\"logprob\",\"finish\"}. Greedy. The end token is appended to the "
-     "input.\n\n"
-     "  echo '{\"text\":\"Q: ...\"}' | reasondistill generate --model student",
+     "Reads {\"text\"} a line, writes {\"text\",\"ids\",\"logprob\",\"finish\"}, with --n above 1 {\"outputs\":[...]} of these. "
+     "Greedy unless\n--beam or --sample. The end token is appended to the input and is not among the ids. finish: stop (the end "
+     "token), length,\nstop_string, repeat.\n\n"
+     "  echo '{\"text\":\"Q: ...\"}' | reasondistill generate --model student\n"
+     "  reasondistill generate --model student --in q.jsonl --sample --n 8 --temperature 0.7 --top-p 0.95 --stop $'\\n\\n'",
      verb_generate},
     {"score", "log-probabilities of given targets",
      "Reads {\"input\",\"target\"} a line, writes {\"ids\",\"logprobs\",\"perplexity\"}; the end token is appended to both and "

@@ -239,9 +239,9 @@ static int fill_window(rsd_evaluator *v, struct window *w, struct err *e) {
 
 /* ---- outputs ---- */
 
-static int take_token(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int take_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     struct window *w = user;
-    (void)logprob;
+    (void)sample, (void)logprob;
     if (w->n_out[input] < w->max_tokens)
         w->out[input * w->max_tokens + w->n_out[input]++] = id;
     w->finish[input] = finish;

@@ -1,6 +1,6 @@
 /* One decoder step for all sequences in flight, whatever their lengths: linear layers see one row per sequence, attention one
- * span per sequence, whose keys are the slot's rows of the cache. The relative bias needs no cache of its own: a query at
- * position p reads distances 0 .. -p. */
+ * span per sequence, whose keys are the slot's rows of the cache, or those of the memory that it shares with others. The relative
+ * bias needs no cache of its own: a query at position p reads distances 0 .. -p. */
 #include "t5/decode.h"
 
 #include "t5/buckets.h"
@@ -20,6 +20,8 @@ void decoding_close(struct decoding *d) {
     free_caches(d, d->self);
     free_caches(d, d->cross);
     mem_free_aligned(d->a, d->bias.data);
+    mem_free(d->a, d->ids);
+    mem_free(d->a, d->logprobs);
 }
 
 static struct mat new_mat(const struct decoding *d, size_t rows, size_t cols, struct err *e) {
@@ -32,29 +34,52 @@ static struct mat new_mat(const struct decoding *d, size_t rows, size_t cols, st
     return m;
 }
 
-/* A cache with more rows per slot; `used` [slots] rows of each active slot are kept. */
-static void grow_mat(struct decoding *d, const struct run *r, struct mat *m, size_t old_room, size_t room, const size_t *used) {
-    struct mat grown = new_mat(d, d->slots * room, r->c->inner, r->x.err);
+/* Regions of a cache: who uses how many rows of his. */
+struct regions {
+    size_t n, room;
+    const size_t *used;
+};
+
+static void grow_mat(struct decoding *d, const struct run *r, struct mat *m, struct regions old, size_t room) {
+    struct mat grown = new_mat(d, old.n * room, r->c->inner, r->x.err);
     if (!grown.data)
         return;
-    for (size_t i = 0; i < d->active && m->data; i++) {
-        size_t s = d->order[i];
-        copy(&r->x, mat_rows(grown, s * room, used[s]), mat_rows(*m, s * old_room, used[s]));
-    }
+    for (size_t i = 0; i < old.n && m->data; i++)
+        if (old.used[i])
+            copy(&r->x, mat_rows(grown, i * room, old.used[i]), mat_rows(*m, i * old.room, old.used[i]));
     mem_free_aligned(d->a, m->data);
     *m = grown;
 }
 
-static int grow(struct decoding *d, const struct run *r, struct layer_cache *c, size_t *room, size_t need, size_t most,
-                const size_t *used) {
-    size_t to = need > *room * 2 ? need : *room * 2;
-    to = to > most ? most : to;
+static int grow(struct decoding *d, const struct run *r, struct layer_cache *c, struct regions old, size_t room) {
     for (size_t i = 0; i < d->layers && !exec_status(&r->x); i++) {
-        grow_mat(d, r, &c[i].k, *room, to, used);
-        grow_mat(d, r, &c[i].v, *room, to, used);
+        grow_mat(d, r, &c[i].k, old, room);
+        grow_mat(d, r, &c[i].v, old, room);
     }
-    *room = to;
     return exec_status(&r->x);
+}
+
+/* Room for more: twice as much, or what is needed. */
+static size_t next_room(size_t room, size_t need, size_t most) {
+    size_t to = need > room * 2 ? need : room * 2;
+    return to < most ? to : most;
+}
+
+static int grow_written(struct decoding *d, size_t room, struct err *e) {
+    size_t n = 0;
+    if (!size_mul(d->slots, room, &n))
+        return err_set(e, ERR_NOMEM, "%zu sequences of %zu tokens do not fit into memory", d->slots, room);
+    int32_t *ids = mem_new(d->a, n, sizeof *ids, e);
+    float *logprobs = mem_new(d->a, n, sizeof *logprobs, e);
+    for (size_t s = 0; ids && logprobs && s < d->slots && d->self_room; s++) {
+        memcpy(ids + s * room, d->ids + s * d->self_room, d->length[s] * sizeof *ids);
+        memcpy(logprobs + s * room, d->logprobs + s * d->self_room, d->length[s] * sizeof *logprobs);
+    }
+    mem_free(d->a, d->ids);
+    mem_free(d->a, d->logprobs);
+    d->ids = ids;
+    d->logprobs = logprobs;
+    return e->code;
 }
 
 /* Bias of all distances that fit into the self-attention caches. */
@@ -72,19 +97,29 @@ static int make_bias(struct decoding *d, const struct run *r, const struct t5_we
     return exec_status(&r->x);
 }
 
+static int grow_self(struct decoding *d, const struct run *r, const struct t5_weights *w, size_t need) {
+    size_t room = next_room(d->self_room, need, d->max_tokens);
+    if (grow(d, r, d->self, (struct regions){d->slots, d->self_room, d->length}, room) || grow_written(d, room, r->x.err))
+        return exec_status(&r->x);
+    d->self_room = room;
+    return make_bias(d, r, w);
+}
+
 int decoding_open(struct decoding *d, const struct run *r, const struct t5_weights *w, const struct allocator *a, size_t slots,
-                  size_t max_tokens) {
+                  size_t memories, size_t max_tokens, size_t vocab) {
     struct err *e = r->x.err;
-    *d = (struct decoding){.a = a, .slots = slots, .layers = w->decoder.n, .max_tokens = max_tokens};
+    *d = (struct decoding){
+        .a = a, .slots = slots, .memories = memories, .layers = w->decoder.n, .max_tokens = max_tokens, .vocab = vocab};
     d->order = arena_take(r->acts, slots, sizeof *d->order, e);
+    d->place = arena_take(r->acts, slots, sizeof *d->place, e);
     d->length = arena_take(r->acts, slots, sizeof *d->length, e);
     d->memory = arena_take(r->acts, slots, sizeof *d->memory, e);
     d->last = arena_take(r->acts, slots, sizeof *d->last, e);
     d->leaving = arena_take(r->acts, slots, sizeof *d->leaving, e);
-    d->best = arena_take(r->acts, slots, sizeof *d->best, e);
+    d->memory_length = arena_take(r->acts, memories, sizeof *d->memory_length, e);
+    d->uses = arena_take(r->acts, memories, sizeof *d->uses, e);
     d->lse = run_vector(r, 1, slots);
-    d->picked = run_vector(r, 1, slots);
-    d->logits = run_mat(r, slots, r->c->vocab);
+    d->logits = run_mat(r, slots, vocab);
     struct layer_cache *self = arena_take(r->acts, d->layers, sizeof *self, e),
                        *cross = arena_take(r->acts, d->layers, sizeof *cross, e);
     if (exec_status(&r->x))
@@ -93,54 +128,102 @@ int decoding_open(struct decoding *d, const struct run *r, const struct t5_weigh
         self[i] = cross[i] = (struct layer_cache){{0}, {0}};
     d->self = self;
     d->cross = cross;
-    for (size_t i = 0; i < slots; i++)
+    for (size_t i = 0; i < slots; i++) {
         d->order[i] = i;
-    size_t room = max_tokens < FIRST_ROOM ? max_tokens : FIRST_ROOM;
-    if (grow(d, r, d->self, &d->self_room, room, max_tokens, d->length))
-        return exec_status(&r->x);
-    return make_bias(d, r, w);
+        d->length[i] = 0;
+        d->leaving[i] = false;
+    }
+    for (size_t i = 0; i < memories; i++)
+        d->memory_length[i] = d->uses[i] = 0;
+    return grow_self(d, r, w, max_tokens < FIRST_ROOM ? max_tokens : FIRST_ROOM);
 }
 
 /* Cross-attention keys and values of the new inputs, from the encoder's output. */
-static void fill_cross(struct decoding *d, const struct run *r, const struct t5_weights *w, struct mat memory,
-                       const uint32_t *offsets, size_t n) {
-    struct mat k = run_mat(r, memory.rows, r->c->inner), v = run_mat(r, memory.rows, r->c->inner);
+static void fill_cross(struct decoding *d, const struct run *r, const struct t5_weights *w, struct mat out,
+                       const uint32_t *offsets, size_t n, const size_t *memory) {
+    struct mat k = run_mat(r, out.rows, r->c->inner), v = run_mat(r, out.rows, r->c->inner);
     for (size_t l = 0; l < d->layers; l++) {
         const struct attention_weights *a = &w->decoder.blocks[l].cross;
-        linear_forward(r, k, a->k, memory, 0);
-        linear_forward(r, v, a->v, memory, 0);
+        linear_forward(r, k, a->k, out, 0);
+        linear_forward(r, v, a->v, out, 0);
         for (size_t i = 0; i < n && !exec_status(&r->x); i++) {
-            size_t s = d->order[d->active + i], from = offsets[i] - offsets[0], rows = offsets[i + 1] - offsets[i];
-            copy(&r->x, mat_rows(d->cross[l].k, s * d->cross_room, rows), mat_rows(k, from, rows));
-            copy(&r->x, mat_rows(d->cross[l].v, s * d->cross_room, rows), mat_rows(v, from, rows));
+            size_t from = offsets[i] - offsets[0], rows = offsets[i + 1] - offsets[i];
+            copy(&r->x, mat_rows(d->cross[l].k, memory[i] * d->cross_room, rows), mat_rows(k, from, rows));
+            copy(&r->x, mat_rows(d->cross[l].v, memory[i] * d->cross_room, rows), mat_rows(v, from, rows));
         }
     }
 }
 
-int decoding_enter(struct decoding *d, const struct run *r, const struct t5_weights *w, const int32_t *ids,
-                   const uint32_t *offsets, size_t n) {
+int decoding_encode(struct decoding *d, const struct run *r, const struct t5_weights *w, const int32_t *ids,
+                    const uint32_t *offsets, size_t n, size_t *memory) {
     struct stack_acts s = {.tokens = offsets[n] - offsets[0], .ids = ids + offsets[0], .n_spans = n};
     struct arena_mark mark = arena_mark(r->acts);
     s.self = arena_take(r->acts, n, sizeof *s.self, r->x.err);
     if (!s.self)
         return exec_status(&r->x);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, at = 0; i < n; i++, at++) {
         size_t first = offsets[i] - offsets[0], rows = offsets[i + 1] - offsets[i];
         s.self[i] = (struct attention_span){first, rows, first, rows};
         s.longest = rows > s.longest ? rows : s.longest;
+        while (d->uses[at])
+            at++;
+        memory[i] = at;
     }
     encoder_forward(r, w, &s);
-    if (exec_status(&r->x) || (s.longest > d->cross_room && grow(d, r, d->cross, &d->cross_room, s.longest, SIZE_MAX, d->memory)))
+    if (!exec_status(&r->x) && s.longest > d->cross_room) {
+        size_t room = next_room(d->cross_room, s.longest, SIZE_MAX);
+        if (!grow(d, r, d->cross, (struct regions){d->memories, d->cross_room, d->memory_length}, room))
+            d->cross_room = room;
+    }
+    if (exec_status(&r->x))
         return exec_status(&r->x);
-    fill_cross(d, r, w, s.out, offsets, n);
+    fill_cross(d, r, w, s.out, offsets, n, memory);
     arena_release(r->acts, mark);
     for (size_t i = 0; i < n; i++) {
-        size_t slot = d->order[d->active++];
-        d->length[slot] = 0;
-        d->memory[slot] = offsets[i + 1] - offsets[i];
-        d->last[slot] = r->c->start_id;
+        d->uses[memory[i]] = 1;
+        d->memory_length[memory[i]] = offsets[i + 1] - offsets[i];
     }
     return exec_status(&r->x);
+}
+
+void decoding_release(struct decoding *d, size_t memory) {
+    if (--d->uses[memory] == 0)
+        d->memory_length[memory] = 0;
+}
+
+size_t decoding_begin(struct decoding *d, int32_t start, size_t memory) {
+    size_t slot = d->order[d->active++];
+    d->uses[memory]++;
+    d->memory[slot] = memory;
+    d->length[slot] = 0;
+    d->last[slot] = start;
+    return slot;
+}
+
+void decoding_fork(struct decoding *d, const struct run *r, size_t from, size_t to) {
+    size_t n = d->length[from], room = d->self_room;
+    for (size_t l = 0; l < d->layers; l++) {
+        copy(&r->x, mat_rows(d->self[l].k, to * room, n), mat_rows(d->self[l].k, from * room, n));
+        copy(&r->x, mat_rows(d->self[l].v, to * room, n), mat_rows(d->self[l].v, from * room, n));
+    }
+    memcpy(d->ids + to * room, d->ids + from * room, n * sizeof *d->ids);
+    memcpy(d->logprobs + to * room, d->logprobs + from * room, n * sizeof *d->logprobs);
+    d->length[to] = n;
+    d->last[to] = d->last[from];
+}
+
+void decoding_choose(struct decoding *d, size_t slot, int32_t id, float logprob) {
+    size_t at = slot * d->self_room + d->length[slot] - 1;
+    d->last[slot] = d->ids[at] = id;
+    d->logprobs[at] = logprob;
+}
+
+const int32_t *decoding_ids(const struct decoding *d, size_t slot) {
+    return d->ids + slot * d->self_room;
+}
+
+const float *decoding_logprobs(const struct decoding *d, size_t slot) {
+    return d->logprobs + slot * d->self_room;
 }
 
 /* x += attention of one row per active slot over its rows of the cache */
@@ -175,8 +258,7 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
     size_t n = d->active, longest = 0;
     for (size_t i = 0; i < n; i++)
         longest = d->length[d->order[i]] > longest ? d->length[d->order[i]] : longest;
-    if (longest == d->self_room &&
-        (grow(d, r, d->self, &d->self_room, longest + 1, d->max_tokens, d->length) || make_bias(d, r, w)))
+    if (longest == d->self_room && grow_self(d, r, w, longest + 1))
         return exec_status(&r->x);
 
     struct arena_mark mark = arena_mark(r->acts);
@@ -190,7 +272,8 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
         size_t s = d->order[i];
         ids[i] = d->last[s];
         self[i] = (struct attention_span){i, 1, s * d->self_room, d->length[s] + 1};
-        cross[i] = (struct attention_span){i, 1, s * d->cross_room, d->memory[s]};
+        cross[i] = (struct attention_span){i, 1, d->memory[s] * d->cross_room, d->memory_length[d->memory[s]]};
+        d->place[s] = i;
     }
     embedding_forward(&r->x, x, w->shared->w, ids);
     struct dropout none = {0};
@@ -204,9 +287,7 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
     rmsnorm_forward(&r->x, out, run_vector(r, 1, n), x, w->decoder.final_norm->w, r->c->eps);
     struct mat logits = mat_rows(d->logits, 0, n);
     head_logits(r, w, logits, out);
-    row_argmax(&r->x, d->best, logits);
     row_lse(&r->x, d->lse, logits);
-    row_pick(&r->x, d->picked, logits, d->best);
     arena_release(r->acts, mark);
     for (size_t i = 0; i < n; i++)
         d->length[d->order[i]]++;
@@ -216,9 +297,13 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
 void decoding_leave(struct decoding *d) {
     size_t kept = 0;
     for (size_t i = 0; i < d->active; i++) {
-        if (d->leaving[i])
-            continue;
         size_t slot = d->order[i];
+        if (d->leaving[i]) {
+            d->leaving[i] = false;
+            d->length[slot] = 0;
+            decoding_release(d, d->memory[slot]);
+            continue;
+        }
         d->order[i] = d->order[kept];
         d->order[kept++] = slot;
     }

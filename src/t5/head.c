@@ -12,7 +12,7 @@ static float logit_scale(const struct t5_config *c) {
 }
 
 void head_logits(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out) {
-    gemm(&r->x, logits, 0, out, 1, w->head->w, logit_scale(r->c), 0);
+    gemm(&r->x, logits, 0, out, 1, mat_rows(w->head->w, 0, logits.cols), logit_scale(r->c), 0);
 }
 
 /* Sequences first .. return value fit into a tile. */

@@ -212,7 +212,7 @@ struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ff
 void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat dx,
                            struct dropout inner, struct dropout out);
 
-/* Logits of decoder outputs. head.c */
+/* Logits of decoder outputs: the first logits.cols ids of the vocabulary. head.c */
 void head_logits(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out);
 
 /* ---- stacks (stack.c, encoder.c, decoder.c) ---- */

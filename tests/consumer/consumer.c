@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-static int on_token(void *user, size_t input, int32_t id, float logprob, int finish) {
-    (void)input, (void)id, (void)logprob, (void)finish;
+static int on_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
+    (void)input, (void)sample, (void)id, (void)logprob, (void)finish;
     ++*(int *)user;
     return 0;
 }

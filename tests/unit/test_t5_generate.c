@@ -17,8 +17,9 @@ struct collected {
     int finish[INPUTS];
 };
 
-static int collect(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int collect(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     struct collected *c = user;
+    ck_assert_uint_eq(sample, 0);
     if (++c->calls == c->stop_at)
         return 4711;
     ck_assert_uint_lt(input, INPUTS);

@@ -125,9 +125,10 @@ struct greedy {
     int *finish;
 };
 
-static int take_token(void *user, size_t input, int32_t id, float logprob, int finish) {
+static int take_token(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     struct greedy *g = user;
     ck_assert_uint_lt(input, g->n);
+    ck_assert_uint_eq(sample, 0);
     ck_assert_int_eq(g->finish[input], RSD_RUNNING);
     size_t at = g->offsets[input] + g->got[input]++;
     ck_assert_uint_lt(at, g->offsets[input + 1]);

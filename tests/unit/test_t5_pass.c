@@ -418,8 +418,8 @@ START_TEST(steps_after_the_second_allocate_nothing) {
 }
 END_TEST
 
-static int take(void *user, size_t input, int32_t id, float logprob, int finish) {
-    (void)user, (void)input, (void)id, (void)logprob, (void)finish;
+static int take(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
+    (void)user, (void)input, (void)sample, (void)id, (void)logprob, (void)finish;
     return 0;
 }
 

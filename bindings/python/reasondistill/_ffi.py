@@ -17,7 +17,8 @@ OK, END, AGAIN = 0, 1, 2
 
 LogFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 StepFn = CFUNCTYPE(c_int, c_void_p, c_void_p)
-TokenFn = CFUNCTYPE(c_int, c_void_p, c_size_t, c_int32, c_float, c_int)
+TokenFn = CFUNCTYPE(c_int, c_void_p, c_size_t, c_size_t, c_int32, c_float, c_int)
+StopFn = CFUNCTYPE(c_int, c_void_p, c_size_t, POINTER(c_int32), c_size_t)
 ProgressFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
@@ -114,7 +115,10 @@ TileFn = CFUNCTYPE(c_int, c_void_p, POINTER(Tile))
 
 
 class GenerateOptions(Structure):
-    _fields_ = [("size", c_size_t), ("max_tokens", c_int32), ("batch", c_int32)]
+    _fields_ = [("size", c_size_t), ("max_tokens", c_int32), ("batch", c_int32), ("mode", c_int32), ("n", c_int32), ("temperature", c_double),
+                ("top_p", c_double), ("seed", c_uint64), ("first_input", c_uint64), ("top_k", c_int32), ("beams", c_int32),
+                ("early_stopping", c_int32), ("repeat_stop", c_int32), ("repeat_span", c_int32), ("vocab", c_int32),
+                ("length_penalty", c_double), ("stop", StopFn), ("stop_user", c_void_p)]
 
 
 class LossOptions(Structure):

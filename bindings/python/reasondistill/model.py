@@ -21,6 +21,8 @@ _TYPES = {"enc_ids": (np.int32, c_int32), "enc_offsets": (np.uint32, c_uint32), 
           "signs": (np.int8, c_int8), "loss_slots": (np.uint8, c_uint8), "chunk_begin": (np.uint32, c_uint32),
           "chunk_end": (np.uint32, c_uint32), "chunk_logprobs": (np.float32, c_float), "top_probs": (np.float32, c_float)}
 
+_MODES, _EARLY = ("greedy", "sample", "beam"), ("heuristic", "first", "never")
+
 
 class Batch:
     """Sequences laid end to end. Arrays of the right type are used where they lie, without a copy; others are converted.
@@ -184,24 +186,53 @@ class T5(Handle):
         self.check(lib.rsd_t5_info_get(self.pointer, byref(i)))
         return {name: getattr(i, name) for name, _ in i._fields_ if name not in ("size", "reserved")}
 
-    def generate(self, inputs: Iterable[Sequence[int]], max_tokens: int = 256, batch: int = 32) -> list[NDArray[np.int32]]:
-        """Greedy outputs, without end token, for inputs that end with theirs."""
+    def generate(self, inputs: Iterable[Sequence[int]], max_tokens: int = 256, batch: int = 32, *, n: int | None = None,
+                 stop: Callable[[NDArray[np.int32]], bool] | None = None, logprobs: bool = False, **options: object) -> list:
+        """Outputs, without end token, for inputs that end with theirs: an array of ids each, or a list of n arrays where n is given.
+
+        mode: "greedy" (default), "sample" or "beam"; the other options are those of rsd_generate_options by name: temperature, top_k,
+        top_p, seed, beams, length_penalty, early_stopping ("heuristic", "first", "never"), repeat_stop, vocab. stop is asked with the ids
+        so far and ends an output by saying True. With logprobs each output is a pair (ids, log-probabilities), and the latter have
+        one more for the end token.
+        """
         lists = [whole(x) for x in inputs]
         if not lists:
             return []
         ids = np.concatenate(lists)
         offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.uint32)
-        out: list[list[int]] = [[] for _ in lists]
+        out: list[list[tuple[list[int], list[float]]]] = [[([], []) for _ in range(n or 1)] for _ in lists]
+        raised: list[BaseException] = []  # in a callback: ctypes would print and forget it
 
-        def on_token(_user: object, i: int, id: int, _logprob: float, finish: int) -> int:
+        def on_token(_user: object, i: int, sample: int, id: int, logprob: float, finish: int) -> int:
             if finish != 1:  # RSD_FINISH_STOP: the end token
-                out[i].append(id)
+                out[i][sample][0].append(id)
+            out[i][sample][1].append(logprob)
             return 0
 
-        o = filled(_ffi.GenerateOptions, lib.rsd_generate_options_init, {"max_tokens": max_tokens, "batch": batch})
-        self.check(lib.rsd_t5_generate(self.pointer, ids.ctypes.data_as(POINTER(c_int32)), offsets.ctypes.data_as(POINTER(c_uint32)), len(lists),
-                                       byref(o), _ffi.TokenFn(on_token), None))
-        return [np.asarray(x, np.int32) for x in out]
+        def on_stop(_user: object, _i: int, p: Any, length: int) -> int:
+            try:
+                return int(bool(stop(np.ctypeslib.as_array(p, (length,)).copy())))
+            except BaseException as e:
+                raised.append(e)
+                return 2
+
+        names = {"mode": _MODES, "early_stopping": _EARLY}
+        given: dict[str, object] = {"max_tokens": max_tokens, "batch": batch, "n": n or 1, **options}
+        for key, known in names.items():
+            if isinstance(given.get(key), str):
+                if given[key] not in known:
+                    raise ValueError(f"{key} is one of {', '.join(known)}, not {given[key]!r}")
+                given[key] = known.index(given[key])
+        o = filled(_ffi.GenerateOptions, lib.rsd_generate_options_init, given)
+        if stop is not None:
+            o.stop = _ffi.StopFn(on_stop)
+        status = lib.rsd_t5_generate(self.pointer, ids.ctypes.data_as(POINTER(c_int32)), offsets.ctypes.data_as(POINTER(c_uint32)), len(lists),
+                                     byref(o), _ffi.TokenFn(on_token), None)
+        if raised:
+            raise raised[0]
+        self.check(status)
+        arrays = [[(np.asarray(i, np.int32), np.asarray(p, np.float32)) if logprobs else np.asarray(i, np.int32) for i, p in x] for x in out]
+        return [x[0] for x in arrays] if n is None else arrays
 
 
 def _names(name_of: Callable[[int], bytes | None]) -> dict[str, int]:
