@@ -198,8 +198,8 @@ typedef int (*rsd_token_fn)(void *user, size_t input, size_t sample, int32_t id,
 
 /* Generation for n inputs laid end to end (enc_ids[enc_offsets[i] .. enc_offsets[i+1]), end token included); each is encoded
  * once, however many outputs it has. Caches for `batch` sequences are kept while it runs; a forward that waits for its head or
- * backward is not disturbed. The same bits for any number of threads and, up to a batch of 16, for any batch; larger ones may
- * differ by rounding. RSD_EINVAL (as rsd_t5_forward; an option outside its range: which), RSD_EVERSION, RSD_ENUMERIC (logits that
+ * backward is not disturbed. The same bits for any number of threads; with another batch, logits may differ in their last bits.
+ * RSD_EINVAL (as rsd_t5_forward; an option outside its range: which), RSD_EVERSION, RSD_ENUMERIC (logits that
  * are not finite), RSD_ENOMEM. */
 RSD_API int rsd_t5_generate(rsd_t5 *m, const int32_t *enc_ids, const uint32_t *enc_offsets, size_t n,
                             const rsd_generate_options *options, rsd_token_fn fn, void *user);

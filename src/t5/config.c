@@ -149,7 +149,8 @@ static int read_keys(struct t5_config *c, struct err *e) {
     c->tied = !mt5;
     if (json_opt_bool(doc, "tie_word_embeddings", &c->tied, e))
         return e->code;
-    c->scaled = c->tied;
+    /* transformers 5 writes tie_word_embeddings true for every mT5, and scales none */
+    c->scaled = c->tied && !mt5;
     if (json_opt_bool(doc, "scale_decoder_outputs", &c->scaled, e))
         return e->code;
     c->eos_id = c->vocab > 1 ? 1 : 0;

@@ -7,8 +7,8 @@
                                                          without a missing or unexpected tensor and give the same logits; models
                                                          that save_pretrained wrote (one file, shards, half width) must do so here
 
-Each variant is a folder of its own: model directory, `golden.safetensors` (batch, logits, losses, gradients), `prompts.safetensors`
-(inputs and what greedy generate returned). Ids are stored as floats: all of them are small.
+Each variant is a folder of its own: model directory, `golden.safetensors` (batch, logits, losses, gradients, ten steps of AdamW) and, for
+four of them, `prompts.safetensors` (50 inputs and what greedy and beam search returned). Ids are stored as floats: all of them are small.
 """
 
 import argparse
@@ -21,27 +21,44 @@ import tempfile
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import save_file
-from transformers import MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from safetensors.numpy import load_file, save_file
+from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "t5"
 LENGTHS = [(5, 3), (17, 9), (1, 1), (9, 12), (150, 4)]  # encoder, decoder; 150 is beyond the largest bucket distance
 
-BASE = dict(vocab_size=96, d_model=16, d_kv=6, d_ff=20, num_heads=3, num_layers=2, dropout_rate=0.1, pad_token_id=0, eos_token_id=1,
+BASE = dict(vocab_size=64, d_model=8, d_kv=3, d_ff=12, num_heads=2, num_layers=2, dropout_rate=0.1, pad_token_id=0, eos_token_id=1,
             decoder_start_token_id=0)
+GATED = dict(BASE, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 VARIANTS = {
     # v1.0: ReLU, tied head scaled by d_model^-1/2; heads * d_kv is not d_model
-    "v1_0": dict(BASE, feed_forward_proj="relu", tie_word_embeddings=True),
+    "v1_0": dict(BASE, vocab_size=96, d_model=16, d_kv=6, d_ff=20, num_heads=3, feed_forward_proj="relu", tie_word_embeddings=True),
     # v1.1 and Flan: gated GELU, own head; unequal depth, other buckets
-    "v1_1": dict(BASE, feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_layers=1, num_decoder_layers=2, d_kv=4, num_heads=2,
-                 relative_attention_num_buckets=8, relative_attention_max_distance=20),
+    "v1_1": dict(GATED, vocab_size=96, d_model=16, d_kv=4, d_ff=20, num_layers=1, num_decoder_layers=2, relative_attention_num_buckets=8,
+                 relative_attention_max_distance=20),
+    # LM-adapted v1.1: its config has keys of its time; one layer more in the encoder
+    "lm_adapted": dict(GATED, d_kv=4, num_layers=2, num_decoder_layers=1, dropout_rate=0.0),
+    # mT5: another class, another vocabulary; heads * d_kv below d_model
+    "mt5": dict(GATED, vocab_size=131, num_heads=2, d_kv=3, model_type="mt5"),
+    # UL2: gated SiLU, heads as wide as the model is deep
+    "ul2": dict(GATED, feed_forward_proj="gated-silu", d_kv=16, num_layers=1, num_decoder_layers=1, relative_attention_num_buckets=64,
+                relative_attention_max_distance=512),
+    # The first Flan-T5: "gelu" is written, the tanh form was trained
+    "flan_early": dict(GATED, num_layers=1, num_decoder_layers=1, d_kv=4),
+    # The first T5: a dozen keys, the embedding stored under three names
+    "t5_first": dict(BASE, num_layers=1, d_kv=4, feed_forward_proj="relu", tie_word_embeddings=True),
 }
+PROMPTS = ("v1_0", "v1_1", "mt5", "ul2")  # 50 of each
+# num_beams, length_penalty, early_stopping, num_return_sequences
+BEAMS = [(4, 1.0, False, 1), (3, 2.0, True, 3), (5, 0.0, "never", 2), (2, -1.0, False, 2), (4, 1.0, "never", 4), (8, 0.6, True, 1)]
 
 
 def build(name: str, options: dict) -> T5ForConditionalGeneration:
     torch.manual_seed(sum(map(ord, name)))
-    config = T5Config(**options)
-    model = T5ForConditionalGeneration(config).eval()
+    options = dict(options)
+    mt5 = options.pop("model_type", "t5") == "mt5"
+    config = (MT5Config if mt5 else T5Config)(**options)
+    model = (MT5ForConditionalGeneration if mt5 else T5ForConditionalGeneration)(config).eval()
     if not options["tie_word_embeddings"]:
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     with torch.no_grad():
@@ -53,6 +70,8 @@ def build(name: str, options: dict) -> T5ForConditionalGeneration:
                 p.copy_(torch.randn_like(p))
             else:
                 p.copy_(torch.randn_like(p) * 0.4)
+        if name in PROMPTS:  # often the end token, at different lengths
+            model.get_output_embeddings().weight[1] *= 1.4
     return model
 
 
@@ -99,21 +118,83 @@ def golden(model: T5ForConditionalGeneration) -> dict:
     return {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in result.items()}
 
 
+def adamw(model: T5ForConditionalGeneration, batch: dict) -> np.ndarray:
+    """Losses of ten steps on the batch of golden(), without dropout."""
+    def cut(ids: str, offsets: str) -> list:
+        at = batch[offsets].astype(int)
+        return [batch[ids][at[i]:at[i + 1]].astype(int).tolist() for i in range(len(at) - 1)]
+
+    enc, dec = cut("enc_ids", "enc_offsets"), cut("dec_ids", "dec_offsets")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = model(input_ids=padded(enc, 0), attention_mask=padded([[1] * len(s) for s in enc], 0), labels=padded(dec, -100)).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses, dtype=np.float32)
+
+
+def until_end(row: list, most: int) -> list:
+    new = row[1:]
+    return new[: new.index(1) + 1] if 1 in new else new[:most]
+
+
+def generate(model: T5ForConditionalGeneration, enc: list, **options) -> tuple:
+    """New tokens of each output, and scores of a beam search; padded batches, as people run it."""
+    ids, scores = [], []
+    cache = model.config.num_layers >= model.config.num_decoder_layers  # transformers 5.23 makes it of the wrong depth
+    for i in range(0, len(enc), 25):
+        part = enc[i:i + 25]
+        out = model.generate(padded(part, 0), attention_mask=padded([[1] * len(s) for s in part], 0), max_new_tokens=24, do_sample=False,
+                             use_cache=cache, return_dict_in_generate=True, output_scores=True, **options)
+        ids += [until_end(row, 24) for row in out.sequences.tolist()]
+        scores += out.sequences_scores.tolist() if "sequences_scores" in out else []
+    return ids, scores
+
+
+def laid_out(prefix: str, lists: list) -> dict:
+    """Ids below 2048 are exact in half precision."""
+    return {prefix + "ids": np.concatenate(lists).astype(np.float16), prefix + "offsets": np.cumsum([0] + [len(s) for s in lists]).astype(np.float32)}
+
+
 def prompts(model: T5ForConditionalGeneration) -> dict:
+    """50 prompts whose outputs are the same in single and in double precision: no token hangs on the last bits."""
     rng = np.random.default_rng(6)
-    enc = [rng.integers(2, model.config.vocab_size, rng.integers(1, 25)).tolist() for _ in range(40)]
-    ids, logprobs, ended = [], [], []
-    for s in enc:
-        out = model.generate(torch.tensor([s]), max_new_tokens=24, do_sample=False, num_beams=1, use_cache=False, return_dict_in_generate=True,
-                             output_logits=True)
-        new = out.sequences[0, 1:].tolist()
-        logprobs.append([torch.log_softmax(l[0], -1)[t].item() for l, t in zip(out.logits, new)])
-        ids.append(new)
-        ended.append(new[-1] == 1)
-    print("  greedy lengths", sorted(map(len, ids)), "ended", sum(ended))
-    flat = {"enc_ids": np.concatenate(enc), "enc_offsets": np.cumsum([0] + [len(s) for s in enc]), "ids": np.concatenate(ids),
-            "offsets": np.cumsum([0] + [len(s) for s in ids]), "logprobs": np.concatenate(logprobs)}
-    return {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in flat.items()}
+    enc = [rng.integers(2, model.config.vocab_size, rng.integers(1, 25)).tolist() for _ in range(60)]
+    settings = [dict(num_beams=1)] + [dict(num_beams=b, length_penalty=p, early_stopping=e, num_return_sequences=n) for b, p, e, n in BEAMS]
+    single = [generate(model, enc, **s) for s in settings]
+    model.double()
+    double = [generate(model, enc, **s) for s in settings]
+    model.float()
+
+    def outputs(run: list, k: int, i: int) -> list:
+        n = settings[k].get("num_return_sequences", 1)
+        return run[k][0][i * n:(i + 1) * n]
+
+    firm = [i for i in range(len(enc)) if all(outputs(single, k, i) == outputs(double, k, i) for k in range(len(settings)))]
+    print(f"  {len(firm)} of {len(enc)} prompts are firm")
+    firm = firm[:50]
+    assert len(firm) == 50
+    result = laid_out("enc_", [enc[i] for i in firm])
+    greedy = [outputs(single, 0, i)[0] for i in firm]
+    logprobs = []
+    for i, new in zip(firm, greedy):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([enc[i]]), labels=torch.tensor([new])).logits[0]
+        logprobs.append(torch.log_softmax(logits, -1).gather(1, torch.tensor(new)[:, None])[:, 0].numpy())
+    result |= laid_out("", greedy) | {"logprobs": np.concatenate(logprobs).astype(np.float32)}
+    print("  greedy: ended", sum(s[-1] == 1 for s in greedy), "lengths", sorted(map(len, greedy)))
+    early = {False: 0, True: 1, "never": 2}
+    for k, (b, p, e, n) in enumerate(BEAMS, 1):
+        lists = [s for i in firm for s in outputs(single, k, i)]
+        scores = [x for i in firm for x in single[k][1][i * n:(i + 1) * n]]
+        result |= laid_out(f"beam{k - 1}.", lists)
+        result[f"beam{k - 1}.scores"] = np.array(scores, dtype=np.float32)
+        result[f"beam{k - 1}.settings"] = np.array([b, p, early[e], n], dtype=np.float32)
+        print(f"  {b} beams: ended", sum(s[-1] == 1 for s in lists), "of", len(lists), "lengths", sorted(set(map(len, lists))))
+    return result
 
 
 def buckets() -> dict:
@@ -127,16 +208,49 @@ def buckets() -> dict:
     return result
 
 
-def make() -> None:
-    shutil.rmtree(ROOT, ignore_errors=True)
-    for name, options in VARIANTS.items():
+def age(name: str, folder: pathlib.Path) -> None:
+    """What cannot be saved by today's transformers: directories as they were published once."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    if name == "lm_adapted":
+        config = {k: config[k] for k in ("d_ff", "d_kv", "d_model", "decoder_start_token_id", "dropout_rate", "eos_token_id", "feed_forward_proj",
+                                         "initializer_factor", "is_encoder_decoder", "layer_norm_epsilon", "model_type", "num_decoder_layers",
+                                         "num_heads", "num_layers", "pad_token_id", "relative_attention_num_buckets", "vocab_size")}
+        config |= {"architectures": ["T5ForConditionalGeneration"], "output_past": True, "tie_word_embeddings": False,
+                   "use_cache": True}
+    elif name == "ul2":
+        config |= {"dense_act_fn": "silu", "is_gated_act": True, "n_positions": 512, "output_past": True}
+    elif name == "flan_early":
+        config |= {"dense_act_fn": "gelu", "is_gated_act": True, "n_positions": 512}
+    elif name == "t5_first":
+        config = {k: config[k] for k in ("d_ff", "d_kv", "d_model", "decoder_start_token_id", "dropout_rate", "eos_token_id", "initializer_factor",
+                                         "is_encoder_decoder", "layer_norm_epsilon", "model_type", "num_heads", "num_layers", "pad_token_id",
+                                         "relative_attention_num_buckets", "vocab_size")}
+        config |= {"architectures": ["T5WithLMHeadModel"], "n_positions": 512, "output_past": True,
+                   "task_specific_params": {"summarization": {"num_beams": 4}}}
+        tensors = load_file(folder / "model.safetensors")
+        for other in ("encoder", "decoder"):
+            tensors[f"{other}.embed_tokens.weight"] = tensors["shared.weight"].copy()
+        save_file(tensors, folder / "model.safetensors")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def make(names: list) -> None:
+    torch.set_num_threads(1)  # the matrices are tiny
+    for name in names or VARIANTS:
         print(name)
-        model = build(name, options)
+        model = build(name, VARIANTS[name])
         folder = ROOT / name
+        shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
-        save_file(golden(model), folder / "golden.safetensors")
-        save_file(prompts(model), folder / "prompts.safetensors")
-    save_file(buckets(), ROOT / "buckets.safetensors")
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        age(name, folder)
+        batch = golden(model)
+        if name in PROMPTS:
+            save_file(prompts(model), folder / "prompts.safetensors")
+        batch["adamw.losses"] = adamw(model, batch)
+        save_file(batch, folder / "golden.safetensors")
+    save_file({k: v.astype(np.float16) for k, v in buckets().items()}, ROOT / "buckets.safetensors")
     print("bytes", sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()))
 
 
@@ -202,10 +316,11 @@ def verify() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verify", action="store_true")
+    parser.add_argument("variant", nargs="*", help="only these")
     args = parser.parse_args()
     if args.verify:
         return 0 if verify() else 1
-    make()
+    make(args.variant)
     return 0
 
 

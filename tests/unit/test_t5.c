@@ -45,13 +45,16 @@ const float *golden_get(const struct golden *g, const char *name, size_t *count)
 }
 
 int32_t *golden_ids(const struct golden *g, const char *name, size_t *count) {
-    size_t n = 0;
-    const float *f = golden_get(g, name, &n);
-    int32_t *ids = malloc((n + 1) * sizeof *ids);
-    for (size_t i = 0; i < n; i++)
+    const struct safetensor *t = safetensors_find(&g->file, name);
+    ck_assert_msg(t != NULL && t->known, "no tensor %s", name);
+    float *f = malloc((t->count + 1) * sizeof *f);
+    int32_t *ids = malloc((t->count + 1) * sizeof *ids);
+    dtype_convert(f, DTYPE_F32, t->data, t->dtype, t->count);
+    for (size_t i = 0; i < t->count; i++)
         ids[i] = (int32_t)f[i];
     if (count)
-        *count = n;
+        *count = t->count;
+    free(f);
     return ids;
 }
 
@@ -163,5 +166,6 @@ int main(void) {
     suite_add_tcase(s, t5_generate_case());
     suite_add_tcase(s, t5_derive_case());
     suite_add_tcase(s, t5_mixed_case());
+    suite_add_tcase(s, t5_sample_case());
     return test_run(srunner_create(s));
 }

@@ -106,6 +106,28 @@ def test_generation_follows_the_logits(model: T5) -> None:
     np.testing.assert_array_equal(model.logits().argmax(axis=1), out)
 
 
+def test_samples_beams_and_stops(model: T5) -> None:
+    samples = model.generate(INPUTS, max_tokens=9, n=4, mode="sample", temperature=1.5, top_k=8, top_p=0.95, seed=5, logprobs=True)
+    again = model.generate(INPUTS, max_tokens=9, batch=1, n=4, mode="sample", temperature=1.5, top_k=8, top_p=0.95, seed=5)
+    assert [len(x) for x in samples] == [4, 4]
+    for some, same in zip(samples, again):
+        for (ids, logprobs), other in zip(some, same):
+            np.testing.assert_array_equal(ids, other)
+            assert len(logprobs) in (len(ids), len(ids) + 1) and (logprobs <= 0).all()
+    beams = model.generate(INPUTS, max_tokens=6, n=3, mode="beam", beams=3, length_penalty=0.0, logprobs=True)
+    for hypotheses in beams:
+        sums = [p.sum() for _, p in hypotheses]
+        assert sums == sorted(sums, reverse=True) and len({tuple(i) for i, _ in hypotheses}) > 1
+    assert all(len(x) <= 2 for x in model.generate(INPUTS, max_tokens=9, stop=lambda ids: len(ids) == 2))
+    assert all((x < 5).all() for x in model.generate(INPUTS, max_tokens=9, vocab=5))
+    with pytest.raises(ZeroDivisionError):
+        model.generate(INPUTS, stop=lambda ids: 1 // 0)
+    with pytest.raises(ValueError, match="greedy, sample, beam"):
+        model.generate(INPUTS, mode="best")
+    with pytest.raises(Error, match="temperature"):
+        model.generate(INPUTS, mode="sample", temperature=-1.0)
+
+
 def test_a_saved_model_is_the_same_model(ctx: Context, model: T5, tmp_path: Path) -> None:
     batch = Batch.pack(INPUTS, TARGETS)
     model.forward(batch)
