@@ -27,12 +27,12 @@ static int read_replies(struct replies *r, const char *path) {
             r->tokens += rsd_reply_tokens(r->v[r->n++]);
         }
     if (got < 0)
-        fprintf(stderr, "%s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
+        fprintf(stderr, "reasondistill: %s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
     lines_close(&in);
     if (e.code)
         return cli_err(&e);
-    if (!r->n)
-        fprintf(stderr, "reasondistill bench: %s holds no reply\n", path);
+    if (got >= 0 && !r->n)
+        fprintf(stderr, "reasondistill: %s: holds no reply\n", path);
     return got < 0 || !r->n ? EXIT_FAILED : EXIT_OK;
 }
 

@@ -84,6 +84,7 @@ TABLE: list[tuple[str, int, str]] = [
     (f"{EVAL} --format ic-cot --demos missing", 1, "missing: cannot be opened"),
     ("bench align --tokenizer spiece.model --in text --steps 1", 1, "text:1: byte 0"),
     ("bench tokenize --tokenizer spiece.model --in empty --steps 1", 1, "empty: holds no lines"),
+    ("bench align --tokenizer spiece.model --in empty --steps 1", 1, "empty: holds no reply"),
     # output that cannot be written
     *((swap(command, "--out", out), 1, out) for command in (COLLECT, ALIGN, EVAL) for out in ("folder", "missing/new")),
     *((swap(command, "--out", "folder"), 1, "folder: is there already") for command in (BUILD, INIT, MERGE)),

@@ -75,7 +75,7 @@ class Handle:
 def whole(values: ArrayLike, dtype: DTypeLike = np.int32) -> NDArray:
     """The values as an array of the type, itself where it is one; fractions and numbers that do not fit are refused."""
     a = np.asarray(values)
-    if a.size and a.dtype.kind not in "iu":
+    if a.size and a.dtype.kind not in "iub" and not (a.dtype.kind == "f" and (a == np.floor(a)).all()):
         raise TypeError(f"whole numbers were expected, not {a.dtype}")
     limits = np.iinfo(dtype)
     if a.size and (int(a.min()) < limits.min or int(a.max()) > limits.max):
