@@ -163,7 +163,7 @@ def test_errors_carry_the_message_of_the_library(ctx: Context, model: T5, tmp_pa
     with pytest.raises(Error, match="99"):
         model.forward(Batch.pack([[3, 99, 1]], [[3, 1]]))
     with pytest.raises(TypeError, match="no option"):
-        Optimizer(ctx, model, momentum=0.9)
+        Optimizer(ctx, model, no_such_option=0.9)
     with pytest.raises(KeyError):
         model.param("no.such.tensor")
 
