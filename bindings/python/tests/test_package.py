@@ -55,7 +55,7 @@ def test_gradient_agrees_with_finite_differences(ctx: Context, model: T5) -> Non
 
 
 def test_losses_take_options_by_name(ctx: Context, model: T5) -> None:
-    batch = Batch.pack(INPUTS, TARGETS, formats=np.zeros(len(TARGETS)), chunk_begin=[0], chunk_end=[2], chunk_logprobs=[-1.0],
+    batch = Batch.pack(INPUTS, TARGETS, formats=[0] * len(TARGETS), chunk_begin=[0], chunk_end=[2], chunk_logprobs=[-1.0],
                        top_probs=np.tile([0.5, 0.25], (7, 1)))
 
     def value(kind: str, **options: float | str) -> float:
