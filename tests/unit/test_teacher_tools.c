@@ -61,6 +61,29 @@ START_TEST(a_recorded_run_is_repeated_offline_to_the_same_bytes) {
 }
 END_TEST
 
+/* A run that was killed between the cassette and the store asks again: what the store has came last. */
+START_TEST(of_two_answers_to_one_request_the_later_one_is_served) {
+    rsd_ctx *ctx = open_ctx();
+    struct server s = start_server(SCRIPT("ok"));
+    const char *cassette = test_path(s.dir, "cassette.jsonl"), *second = test_path(s.dir, "b.jsonl"),
+               *again = test_path(s.dir, "c.jsonl");
+    char url[512];
+    rsd_teacher_stats stats;
+    size_t n, m;
+    snprintf(url, sizeof url, "record:%s,%s", cassette, s.url);
+    run(ctx, url, test_path(s.dir, "a.jsonl"), 2, 2, &stats);
+    run(ctx, url, second, 2, 2, &stats); /* the server counts on: other answers */
+    stop_server(&s);
+    snprintf(url, sizeof url, "replay:%s", cassette);
+    run(ctx, url, again, 2, 2, &stats);
+    char *a = test_read(second, &n), *b = test_read(again, &m);
+    ck_assert_str_eq(a, b);
+    free(a);
+    free(b);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(a_file_that_is_no_cassette_is_not_written_to) {
     rsd_ctx *ctx = open_ctx();
     const char *dir = test_dir(), *file = test_path(dir, "notes.txt");
@@ -281,6 +304,7 @@ Suite *teacher_tools_suite(void) {
     Suite *s = suite_create("teacher: tools");
     TCase *t = tcase_create("tools");
     tcase_add_loop_test(t, a_recorded_run_is_repeated_offline_to_the_same_bytes, 0, 2);
+    tcase_add_test(t, of_two_answers_to_one_request_the_later_one_is_served);
     tcase_add_test(t, a_file_that_is_no_cassette_is_not_written_to);
     tcase_add_loop_test(t, each_way_of_giving_less_is_found_and_judged, 0, (int)(sizeof findings / sizeof *findings));
     tcase_add_test(t, a_store_is_checked_without_being_changed);
