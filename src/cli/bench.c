@@ -25,7 +25,8 @@ static const struct shape shapes[] = {
 };
 
 struct bench {
-    const char *what, *shape, *tokenizer, *in, *method, *pattern;
+    const char *what, *shape, *tokenizer, *in, *method, *pattern, *dtype, *optimizer;
+    bool fused, recompute;
     int64_t batch, enc, dec, steps, threads;
     double dropout;
     rsd_ctx *ctx;
@@ -117,7 +118,8 @@ static int make_model(struct bench *b) {
             "\"feed_forward_proj\":\"gated-gelu\",\"tie_word_embeddings\":false,\"dropout_rate\":%g}\n",
             b->s->d_model, b->s->d_ff, b->s->d_kv, b->s->heads, b->s->layers, b->s->layers, VOCAB, b->dropout);
     close(fd);
-    int status = rsd_t5_create(b->ctx, path, 1, &b->m) ? cli_failed(b->ctx) : EXIT_OK;
+    int status =
+        rsd_t5_create_as(b->ctx, path, 1, !strcmp(b->dtype, "bf16") ? RSD_BF16 : RSD_F32, &b->m) ? cli_failed(b->ctx) : EXIT_OK;
     unlink(path);
     return status;
 }
@@ -165,7 +167,13 @@ static int bench_train(struct bench *b) {
     double tokens = (double)(b->batch * (b->enc + b->dec)), phase[4][MAX_STEPS];
     double gflop = 3 * forward_gflop(b->s, (double)b->batch, (double)b->enc, (double)b->dec, true);
     rsd_t5_info info = {.size = sizeof info};
-    if (rsd_loss_open(b->ctx, NULL, &loss) || rsd_optimizer_open(b->ctx, b->m, NULL, &opt))
+    rsd_optimizer_options o;
+    rsd_optimizer_options_init(&o, sizeof o);
+    o.kind = !strcmp(b->optimizer, "adafactor") ? RSD_ADAFACTOR : RSD_ADAMW;
+    o.fused = b->fused;
+    o.clip = b->fused ? 0 : 1;
+    if (rsd_loss_open(b->ctx, NULL, &loss) || rsd_optimizer_open(b->ctx, b->m, &o, &opt) ||
+        rsd_t5_set_recompute(b->m, b->recompute))
         goto failed;
     for (int64_t s = -1; s < b->steps; s++) { /* step -1 warms up: memory is touched for the first time */
         double start = clock_seconds(), since = start, p[4];
@@ -175,10 +183,10 @@ static int bench_train(struct bench *b) {
         if (rsd_loss_begin(loss, &batch, 1.0 / rsd_loss_weight(&batch)) || rsd_t5_head(b->m, rsd_loss_tile, loss))
             goto failed;
         p[1] = lap(&since);
-        if (rsd_t5_backward(b->m))
+        if (b->fused ? rsd_optimizer_backward(opt, 1e-4, NULL) : rsd_t5_backward(b->m))
             goto failed;
         p[2] = lap(&since);
-        if (rsd_optimizer_step(opt, 1e-4, NULL))
+        if (!b->fused && rsd_optimizer_step(opt, 1e-4, NULL))
             goto failed;
         p[3] = lap(&since);
         for (int k = 0; s >= 0 && k < 4; k++)
@@ -196,7 +204,9 @@ static int bench_train(struct bench *b) {
     put(b, "gflops", gflop / seconds);
     put(b, "peak_gflops", peak);
     put(b, "peak_read_gbs", read);
-    put(b, "limit_seconds", gflop / peak + 28e-9 * (double)info.parameters / read); /* AdamW moves 28 bytes a parameter */
+    /* What the update moves a parameter at least: the weight twice, the gradient; AdamW also two moments, each twice. */
+    double bytes = 4 + (info.memory_dtype == RSD_BF16 ? 4 : 8) + (o.kind == RSD_ADAMW ? 16 : 0);
+    put(b, "limit_seconds", gflop / peak + 1e-9 * bytes * (double)info.parameters / read);
     json_put_key(&b->out, "phases");
     json_object(&b->out);
     static const char *const names[] = {"forward", "head", "backward", "optimizer"};
@@ -358,8 +368,14 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
     struct bench *b = calloc(1, sizeof *b); /* too large for some stacks */
     if (!b)
         return EXIT_FAILED;
-    *b = (struct bench){.shape = "flan-t5-small", .method = "span", .batch = 8, .enc = 512, .dec = 128, .steps = 5};
-    const char *dtype = "fp32";
+    *b = (struct bench){.shape = "flan-t5-small",
+                        .method = "span",
+                        .dtype = "fp32",
+                        .optimizer = "adamw",
+                        .batch = 8,
+                        .enc = 512,
+                        .dec = 128,
+                        .steps = 5};
     const struct arg args[] = {
         {"case", ARG_TEXT, &b->what, "train|generate|encode|align|tokenize", .help = "what is measured", .needed = true},
         {"--shape", ARG_TEXT, &b->shape, "flan-t5-small|flan-t5-base|flan-t5-large|flan-t5-xl|flan-t5-xxl",
@@ -367,7 +383,10 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
         {"--batch", ARG_INT, &b->batch, "N", .help = "sequences", .min = 1, .max = 4096},
         {"--enc", ARG_INT, &b->enc, "N", .help = "encoder tokens of each", .min = 1, .max = 65536},
         {"--dec", ARG_INT, &b->dec, "N", .help = "decoder tokens of each", .min = 1, .max = 65536},
-        {"--dtype", ARG_TEXT, &dtype, "fp32", .help = "of weights and activations"},
+        {"--dtype", ARG_TEXT, &b->dtype, "fp32|bf16", .help = "of weights and activations"},
+        {"--optimizer", ARG_TEXT, &b->optimizer, "adamw|adafactor", .help = "of train"},
+        {"--fused", ARG_FLAG, &b->fused, .help = "train: update each layer during the backward pass"},
+        {"--recompute", ARG_FLAG, &b->recompute, .help = "train: compute activations again instead of keeping them"},
         {"--dropout", ARG_NUMBER, &b->dropout, "X", .help = "rate", .min = 0, .max = 0.9},
         {"--steps", ARG_INT, &b->steps, "N", .help = "measured after one to warm up", .min = 1, .max = MAX_STEPS},
         {"--threads", ARG_INT, &b->threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
