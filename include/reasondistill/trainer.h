@@ -44,7 +44,9 @@ typedef struct rsd_step {
 /* One optimizer step. Writes the metrics line, the evaluations and the checkpoint when they are due. A step whose loss or
  * gradient is not a finite number leaves the weights as they were, is logged, and has the loss NaN. RSD_END: all steps are
  * done. RSD_ENUMERIC: more than "skips" such steps in a row (which tensor, which checkpoint to resume from). RSD_EIO,
- * RSD_ENOMEM: a step that failed before the update can be tried again. */
+ * RSD_ENOMEM: a step that failed before the update can be tried again. With fused updates a gradient that is not finite stops the
+ * run at once: RSD_ENUMERIC names tensor and checkpoint; then, and after any failure during the update, steps and saving are
+ * RSD_ESTATE. */
 RSD_API int rsd_trainer_step(rsd_trainer *t, rsd_step *out);
 /* Non-zero stops after a checkpoint has been written, and is handed back. */
 typedef int (*rsd_step_fn)(void *user, const rsd_step *step);

@@ -677,12 +677,14 @@ START_TEST(any_allocation_may_fail) {
 }
 END_TEST
 
-static const char *const widths[] = {
-    ", \"dtype\": \"bf16\", \"accumulate\": 1, \"optimizer\": \"adafactor\", \"fused\": true, \"clip\": 0, \"recompute\": true",
-    ", \"dtype\": \"bf16\", \"masters\": true, \"optimizer\": \"adamw\"",
-    ", \"dtype\": \"bf16\", \"optimizer\": \"adafactor\", \"momentum\": 0.9, \"relative_step\": true, \"freeze\": "
-    "[\"shared.weight\", \"encoder.*\"]",
-    ", \"optimizer\": \"adafactor\", \"clip_tensor\": 0.1"};
+/* Values of keys that choose how weights are kept and updated. */
+#define BF16      ", \"dtype\": \"bf16\""
+#define ADAFACTOR ", \"optimizer\": \"adafactor\""
+#define FUSED     ", \"accumulate\": 1, \"fused\": true, \"clip\": 0"
+static const char *const widths[] = {(BF16 ADAFACTOR FUSED ", \"recompute\": true"), (BF16 ", \"masters\": true"),
+                                     (BF16 ADAFACTOR ", \"momentum\": 0.9, \"relative_step\": true"
+                                                     ", \"freeze\": [\"shared.weight\", \"encoder.*\"]"),
+                                     (ADAFACTOR ", \"clip_tensor\": 0.1")};
 
 /* With rounding at random, fused, or with what it freezes: resumed is as never stopped. */
 START_TEST(every_width_resumes_to_the_same_bits) {
@@ -726,7 +728,7 @@ START_TEST(fused_run_stops_at_a_bad_gradient_and_goes_on_from_its_checkpoint) {
     rsd_trainer *t = NULL;
     rsd_step s = {.size = sizeof s};
     open_fix(&f);
-    const char *json = write_run(&f, "run", SAVES ", \"accumulate\": 1, \"fused\": true, \"clip\": 0");
+    const char *json = write_run(&f, "run", SAVES FUSED);
     OK(f.ctx, rsd_trainer_open(f.ctx, json, 0, &t));
     for (int i = 0; i < 3; i++)
         OK(f.ctx, rsd_trainer_step(t, &s));
@@ -739,8 +741,38 @@ START_TEST(fused_run_stops_at_a_bad_gradient_and_goes_on_from_its_checkpoint) {
     rsd_trainer_close(t);
     ck_assert(!file_exists(at(&f, "run/checkpoints/step-3")));
     run(&f, json, 1, 0);
-    run(&f, write_run(&f, "whole", SAVES ", \"accumulate\": 1, \"fused\": true, \"clip\": 0"), 0, 0);
+    run(&f, write_run(&f, "whole", SAVES FUSED), 0, 0);
     same_file(&f, "whole", "run", "checkpoints/step-6/model.safetensors");
+    close_fix(&f);
+}
+END_TEST
+
+START_TEST(fused_run_passes_over_a_loss_that_is_no_number) {
+    struct fix f;
+    rsd_trainer *t = NULL;
+    rsd_step s = {.size = sizeof s};
+    size_t norm = 0, n = 0;
+    float was[8], bad[8];
+    open_fix(&f);
+    OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, "run", FUSED), 0, &t));
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    rsd_t5 *m = rsd_trainer_model(t);
+    OK(f.ctx, rsd_t5_param_find(m, "decoder.final_layer_norm.weight", &norm));
+    OK(f.ctx, rsd_t5_param_read(m, norm, was, 8));
+    for (size_t i = 0; i < 8; i++)
+        bad[i] = INFINITY;
+    OK(f.ctx, rsd_t5_param_write(m, norm, bad, 8));
+    float *before = fixture_read(f.ctx, m, 0, &n);
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    ck_assert_double_nan(s.loss);
+    float *after = fixture_read(f.ctx, m, 0, &n);
+    ck_assert_int_eq(memcmp(before, after, n * sizeof *before), 0);
+    OK(f.ctx, rsd_t5_param_write(m, norm, was, 8)); /* no gradient of the bad pass is left */
+    OK(f.ctx, rsd_trainer_step(t, &s));
+    ck_assert(isfinite(s.loss) && isfinite(s.grad_norm));
+    free(before);
+    free(after);
+    rsd_trainer_close(t);
     close_fix(&f);
 }
 END_TEST
@@ -767,6 +799,7 @@ Suite *train_run_suite(void) {
     tcase_add_loop_test(c, every_width_resumes_to_the_same_bits, 0, (int)(sizeof widths / sizeof *widths));
     tcase_add_test(c, fused_run_stops_at_a_bad_gradient_and_goes_on_from_its_checkpoint);
     tcase_add_test(c, fused_runs_refuse_what_needs_all_gradients);
+    tcase_add_test(c, fused_run_passes_over_a_loss_that_is_no_number);
     tcase_add_test(c, run_leaves_a_directory_that_opens_as_a_model);
     tcase_add_test(c, resumed_run_has_the_bits_of_one_that_was_not_stopped);
     tcase_add_test(c, seed_changes_order_and_dropout);
