@@ -141,7 +141,7 @@ typedef struct rsd_t5_info {
     uint64_t parameters, bytes; /* bytes of the weights in memory or mapped */
     int64_t d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers, vocab;
     int32_t dtype;        /* of the files; of the weights for a model made here */
-    int32_t gated, tied;  /* tanh-GELU gate, not ReLU; the head is the embedding */
+    int32_t gated, tied;  /* 0 ReLU, 1 tanh-GELU gate, 2 SiLU gate; the head is the embedding */
     int32_t memory_dtype; /* of the weights in memory: RSD_F32 or RSD_BF16 */
     double dropout;
 } rsd_t5_info;

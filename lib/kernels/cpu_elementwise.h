@@ -190,6 +190,41 @@ static void geglu_backward_cpu(const struct exec *x, struct mat da, struct mat d
     elementwise(x, geglu_back_span, NULL, NULL, 2, OPERANDS(da, db, dy, a, b));
 }
 
+static inline float sigmoid(float a) {
+    return 1.0F / (1.0F + exp_fast(-a));
+}
+
+static void swiglu_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
+    (void)element, (void)arg;
+    float *y = p[0];
+    const float *a = p[1], *b = p[2];
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        y[i] = a[i] * sigmoid(a[i]) * b[i];
+    }
+}
+
+static void swiglu_forward_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    ELEMENTWISE(swiglu_span, NULL, y, a, b);
+}
+
+/* d(a s)/da = s + a s (1-s) */
+static void swiglu_back_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
+    (void)element, (void)arg;
+    float *da = p[0], *db = p[1];
+    const float *dy = p[2], *a = p[3], *b = p[4];
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        float av = a[i], bv = b[i], d = dy[i], s = sigmoid(av);
+        da[i] = d * bv * (s + av * s * (1.0F - s));
+        db[i] = d * av * s;
+    }
+}
+
+static void swiglu_backward_cpu(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
+    elementwise(x, swiglu_back_span, NULL, NULL, 2, OPERANDS(da, db, dy, a, b));
+}
+
 static void add_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     (void)element, (void)arg;
     float *y = p[0];

@@ -319,6 +319,18 @@ void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct m
     }
 }
 
+void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    if (SAME(y, a, b)) {
+        x->k->swiglu_forward(x, y, a, b);
+    }
+}
+
+void swiglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
+    if (SAME(da, db, dy, a, b)) {
+        x->k->swiglu_backward(x, da, db, dy, a, b);
+    }
+}
+
 void add(const struct exec *x, struct mat y, struct mat a, struct mat b) {
     if (SAME(y, a, b)) {
         x->k->add(x, y, a, b);

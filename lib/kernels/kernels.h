@@ -123,6 +123,9 @@ void relu_backward(const struct exec *x, struct mat din, struct mat dy, struct m
 void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b);
 /* da = ..., db = ... (=, may alias a and b) */
 void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
+/* y = silu(a) * b     silu(a) = a / (1 + e^-a)  (Elfwing et al. 2018; the gate of UL2); backward as geglu's */
+void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b);
+void swiglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
 
 /* ---- elementwise ---- */
 

@@ -332,6 +332,27 @@ static void geglu_backward_ref(const struct exec *x, struct mat da, struct mat d
     }
 }
 
+static void swiglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            double av = (double)get(a, r, c);
+            set(y, r, c, av / (1 + exp(-av)) * (double)get(b, r, c));
+        }
+    }
+}
+
+static void swiglu_backward_ref(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
+    (void)x;
+    for (size_t r = 0; r < dy.rows; r++) {
+        for (size_t c = 0; c < dy.cols; c++) {
+            double av = (double)get(a, r, c), s = 1 / (1 + exp(-av)), bv = (double)get(b, r, c), d = (double)get(dy, r, c);
+            set(da, r, c, d * bv * (s + av * s * (1 - s)));
+            set(db, r, c, d * av * s);
+        }
+    }
+}
+
 static void add_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
     (void)x;
     for (size_t r = 0; r < y.rows; r++) {
@@ -602,6 +623,8 @@ const struct kernels kernels_table_reference = {
     .relu_backward = relu_backward_ref,
     .geglu_forward = geglu_forward_ref,
     .geglu_backward = geglu_backward_ref,
+    .swiglu_forward = swiglu_forward_ref,
+    .swiglu_backward = swiglu_backward_ref,
     .add = add_ref,
     .scale = scale_ref,
     .fill = fill_ref,

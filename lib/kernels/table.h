@@ -35,6 +35,8 @@ struct kernels {
     void (*relu_backward)(const struct exec *, struct mat din, struct mat dy, struct mat in);
     void (*geglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
     void (*geglu_backward)(const struct exec *, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
+    void (*swiglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
+    void (*swiglu_backward)(const struct exec *, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
     void (*add)(const struct exec *, struct mat y, struct mat a, struct mat b);
     void (*scale)(const struct exec *, struct mat y, float s);
     void (*fill)(const struct exec *, struct mat y, float v);

@@ -81,25 +81,24 @@ static int read_activation(struct t5_config *c, struct err *e) {
     struct text proj = text_of(c->gated ? "gated-gelu" : "relu");
     if (json_opt_text(c->doc, "feed_forward_proj", &proj, e))
         return e->code;
-    if (text_is(proj, "relu"))
-        c->gated = false;
-    else if (text_is(proj, "gated-gelu") || text_is(proj, "gated-gelu_new"))
-        c->gated = true;
-    else
-        return err_set(e, ERR_UNSUPPORTED, "feed_forward_proj is \"%.*s\": supported are \"relu\" and \"gated-gelu\"",
+    c->silu = text_is(proj, "gated-silu");
+    c->gated = c->silu || text_is(proj, "gated-gelu") || text_is(proj, "gated-gelu_new");
+    if (!c->gated && !text_is(proj, "relu"))
+        return err_set(e, ERR_UNSUPPORTED,
+                       "feed_forward_proj is \"%.*s\": supported are \"relu\", \"gated-gelu\" and \"gated-silu\"",
                        (int)(proj.n < 40 ? proj.n : 40), proj.p);
-    struct text act = text_of(c->gated ? "gelu_new" : "relu");
+    const char *name = c->silu ? "silu" : c->gated ? "gelu_new" : "relu";
+    struct text act = text_of(name);
     bool gated = c->gated;
     if (json_opt_text(c->doc, "dense_act_fn", &act, e) || json_opt_bool(c->doc, "is_gated_act", &gated, e))
         return e->code;
     /* The first Flan-T5 configs said "gelu" and were trained with the tanh form like all of v1.1 (transformers #20250). */
-    bool known = c->gated ? text_is(act, "gelu_new") || text_is(act, "gelu") : text_is(act, "relu");
-    if (!known)
-        return err_set(e, ERR_UNSUPPORTED, "dense_act_fn is \"%.*s\": with feed_forward_proj \"%s\" only \"%s\" is supported",
-                       (int)(act.n < 40 ? act.n : 40), act.p, c->gated ? "gated-gelu" : "relu", c->gated ? "gelu_new" : "relu");
+    if (!text_is(act, name) && !(c->gated && !c->silu && text_is(act, "gelu")))
+        return err_set(e, ERR_UNSUPPORTED, "dense_act_fn is \"%.*s\": with feed_forward_proj \"%.*s\" only \"%s\" is supported",
+                       (int)(act.n < 40 ? act.n : 40), act.p, (int)(proj.n < 40 ? proj.n : 40), proj.p, name);
     if (gated != c->gated)
-        return err_set(e, ERR_UNSUPPORTED, "is_gated_act is %s, but feed_forward_proj is \"%s\"", gated ? "true" : "false",
-                       c->gated ? "gated-gelu" : "relu");
+        return err_set(e, ERR_UNSUPPORTED, "is_gated_act is %s, but feed_forward_proj is \"%.*s\"", gated ? "true" : "false",
+                       (int)(proj.n < 40 ? proj.n : 40), proj.p);
     return 0;
 }
 
@@ -282,8 +281,8 @@ void t5_config_emit(const struct t5_config *c, enum dtype dtype, struct str *out
     put_number(&o, "dropout_rate", c->dropout, false);
     put_number(&o, "layer_norm_epsilon", (double)c->eps, true);
     put_number(&o, "initializer_factor", c->init_factor, false);
-    put_z(&o, "feed_forward_proj", c->gated ? "gated-gelu" : "relu");
-    put_z(&o, "dense_act_fn", c->gated ? "gelu_new" : "relu");
+    put_z(&o, "feed_forward_proj", c->silu ? "gated-silu" : c->gated ? "gated-gelu" : "relu");
+    put_z(&o, "dense_act_fn", c->silu ? "silu" : c->gated ? "gelu_new" : "relu");
     put_bool(&o, "is_gated_act", c->gated);
     put_int(&o, "pad_token_id", (size_t)c->pad_id);
     put_int(&o, "eos_token_id", (size_t)c->eos_id);

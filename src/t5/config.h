@@ -12,6 +12,7 @@ struct t5_config {
     double dropout, init_factor;
     float eps;
     bool gated;  /* tanh-GELU gate (v1.1, Flan, mT5), else ReLU (v1.0) */
+    bool silu;   /* gated, but by SiLU (UL2) */
     bool tied;   /* the head is the shared embedding */
     bool scaled; /* logits are multiplied by d_model^-1/2 */
     int32_t start_id, eos_id, pad_id;

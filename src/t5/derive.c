@@ -13,7 +13,7 @@ static int check_alike(const struct t5_weights *a, const struct t5_weights *b, s
     const char *differs = p->heads != q->heads || p->d_kv != q->d_kv     ? "num_heads or d_kv"
                           : p->buckets != q->buckets                     ? "relative_attention_num_buckets"
                           : p->max_distance != q->max_distance           ? "relative_attention_max_distance"
-                          : p->gated != q->gated                         ? "feed_forward_proj"
+                          : p->gated != q->gated || p->silu != q->silu   ? "feed_forward_proj"
                           : p->tied != q->tied || p->scaled != q->scaled ? "tie_word_embeddings or scale_decoder_outputs"
                           : p->eps < q->eps || p->eps > q->eps           ? "layer_norm_epsilon"
                           : p->encoder_layers != q->encoder_layers       ? "num_layers"

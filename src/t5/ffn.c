@@ -1,5 +1,5 @@
 /* The feed-forward sublayer: relu(norm(x) wi) wo (v1.0), or gelu(norm(x) wi_0) * (norm(x) wi_1) wo (v1.1: Shazeer 2020, "GLU
- * variants improve Transformer"). The inner activation and its dropout are made again in the backward pass. */
+ * variants improve Transformer"; UL2 with silu). The inner activation and its dropout are made again in the backward pass. */
 #include "t5/model.h"
 
 /* The inner value that wo reads; in place of h for ReLU without dropout. */
@@ -8,7 +8,7 @@ static struct mat inner_value(const struct run *r, const struct ffn_acts *k, str
         return k->h;
     struct mat z = run_act(r, k->h.rows, k->h.cols);
     if (k->g.data)
-        geglu_forward(&r->x, z, k->h, k->g);
+        (r->c->silu ? swiglu_forward : geglu_forward)(&r->x, z, k->h, k->g);
     if (inner.p > 0)
         dropout_apply(&r->x, z, k->g.data ? z : k->h, inner);
     return z;
@@ -51,7 +51,7 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const 
     if (k->g.data) {
         /* The kept factors are not needed again, but what is BF16 is too narrow for gradients. */
         struct mat dh = r->act == DTYPE_F32 ? k->h : run_mat(r, T, F), dg = r->act == DTYPE_F32 ? k->g : run_mat(r, T, F);
-        geglu_backward(&r->x, dh, dg, dz, k->h, k->g);
+        (r->c->silu ? swiglu_backward : geglu_backward)(&r->x, dh, dg, dz, k->h, k->g);
         linear_backward(r, dy, w->wi, dh, y, 0);
         linear_backward(r, dy, w->gate, dg, y, 1);
     } else {

@@ -107,7 +107,7 @@ int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out) {
                      .vocab = (int64_t)c->vocab,
                      .dtype = types[m->w->dtype],
                      .memory_dtype = types[m->w->type],
-                     .gated = c->gated,
+                     .gated = c->gated + c->silu,
                      .tied = c->tied,
                      .dropout = c->dropout};
     memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);

@@ -258,6 +258,7 @@ CREATED = {
     "tied": {"model_type": "t5", "feed_forward_proj": "relu"},
     "gated": {"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 3},
     "mt5": {"model_type": "mt5"},
+    "ul2": {"model_type": "t5", "feed_forward_proj": "gated-silu", "tie_word_embeddings": False},
     "tied, not scaled": {"model_type": "t5", "scale_decoder_outputs": False},
 }
 ENC, DEC = [[5, 9, 30, 2, 2, 17, 8, 1], [4, 1]], [[7, 7, 21, 1], [33, 12, 1]]

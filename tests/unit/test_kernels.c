@@ -51,6 +51,16 @@ static void geglu_case(struct io *io, const void *arg) {
     geglu_backward(&io->x, pa, pb, dy, pa, pb);
 }
 
+static void swiglu_case(struct io *io, const void *arg) {
+    const size_t *s = arg;
+    struct mat a = io_in(io, s[0], s[1], 1), b = io_in(io, s[0], s[1], 2), dy = io_in(io, s[0], s[1], 3);
+    scale(&io->x, a, 4); /* both saturated ends and the middle */
+    swiglu_forward(&io->x, io_out(io, s[0], s[1], 4), a, b);
+    swiglu_backward(&io->x, io_out(io, s[0], s[1], 5), io_out(io, s[0], s[1], 6), dy, a, b);
+    struct mat pa = io_out(io, s[0], s[1], 7), pb = io_out(io, s[0], s[1], 8);
+    swiglu_backward(&io->x, pa, pb, dy, pa, pb);
+}
+
 static void simple_case(struct io *io, const void *arg) {
     const size_t *s = arg;
     struct mat a = io_in(io, s[0], s[1], 1), b = io_in(io, s[0], s[1], 2), y = io_out(io, s[0], s[1], 4);
@@ -84,6 +94,7 @@ static void adamw_case(struct io *io, const void *arg) {
 START_TEST(elementwise_kernels_equal_the_reference) {
     each_shape(relu_case, 0, "relu");
     each_shape(geglu_case, CLOSE, "geglu");
+    each_shape(swiglu_case, CLOSE, "swiglu");
     each_shape(simple_case, CLOSE, "add, scale, fill, lerp, copy");
     each_shape(dropout_case, CLOSE, "dropout");
     each_shape(adamw_case, CLOSE, "adamw");
@@ -111,6 +122,25 @@ START_TEST(geglu_backward_is_the_slope_of_forward) {
     geglu_backward(&s.io.x, da, db, s.weight, a, b);
     check_slope(geglu_loss, &s, a, da, 1e-3, "da");
     check_slope(geglu_loss, &s, b, db, 1e-3, "db");
+    io_close(&s.io);
+}
+END_TEST
+
+static double swiglu_loss(void *arg) {
+    struct slope *s = arg;
+    swiglu_forward(&s->io.x, s->y, s->in[0], s->in[1]);
+    return weighted_sum(s->y, s->weight);
+}
+
+START_TEST(swiglu_backward_is_the_slope_of_forward) {
+    struct slope s;
+    io_open(&s.io, kernels_choose(), 1, true);
+    struct mat a = s.in[0] = io_in(&s.io, 7, 19, 1), b = s.in[1] = io_in(&s.io, 7, 19, 2);
+    s.y = io_in(&s.io, 7, 19, 3), s.weight = io_in(&s.io, 7, 19, 4);
+    struct mat da = io_in(&s.io, 7, 19, 5), db = io_in(&s.io, 7, 19, 6);
+    swiglu_backward(&s.io.x, da, db, s.weight, a, b);
+    check_slope(swiglu_loss, &s, a, da, 1e-3, "da");
+    check_slope(swiglu_loss, &s, b, db, 1e-3, "db");
     io_close(&s.io);
 }
 END_TEST
@@ -398,6 +428,7 @@ int main(void) {
     tcase_set_timeout(t, 120);
     tcase_add_test(t, elementwise_kernels_equal_the_reference);
     tcase_add_test(t, geglu_backward_is_the_slope_of_forward);
+    tcase_add_test(t, swiglu_backward_is_the_slope_of_forward);
     tcase_add_test(t, geglu_is_right_at_the_ends);
     tcase_add_test(t, lerp_at_the_ends_keeps_every_bit);
     tcase_add_test(t, exp_fast_is_within_one_and_a_half_ulp);

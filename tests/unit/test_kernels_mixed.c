@@ -49,6 +49,8 @@ static void elements_case(struct io *io, const void *arg) {
     add(&io->x, out(io, t, 2), a, b);
     geglu_forward(&io->x, out(io, t, 2), a, b);
     geglu_backward(&io->x, out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b);
+    swiglu_forward(&io->x, out(io, t, 2), a, b);
+    swiglu_backward(&io->x, out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b);
     relu_forward(&io->x, out(io, t, 2), a);
     relu_backward(&io->x, out(io, t, 3), b, a);
     dropout_apply(&io->x, out(io, t, 3), a, (struct dropout){.p = 0.3F, .seed = 4, .stream = 5});

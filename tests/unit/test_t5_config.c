@@ -26,7 +26,7 @@ static void refused(const char *text, int code, const char *part) {
 
 START_TEST(values_that_change_results_are_refused_by_name) {
     refused("{\"model_type\":\"umt5\"}", RSD_EUNSUPPORTED, "model_type");
-    refused("{\"feed_forward_proj\":\"gated-silu\"}", RSD_EUNSUPPORTED, "feed_forward_proj is \"gated-silu\"");
+    refused("{\"feed_forward_proj\":\"gated-swish\"}", RSD_EUNSUPPORTED, "feed_forward_proj is \"gated-swish\"");
     refused("{\"feed_forward_proj\":\"gelu\"}", RSD_EUNSUPPORTED, "feed_forward_proj is \"gelu\"");
     refused("{\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"silu\"}", RSD_EUNSUPPORTED, "dense_act_fn");
     refused("{\"feed_forward_proj\":\"relu\",\"dense_act_fn\":\"gelu\"}", RSD_EUNSUPPORTED, "dense_act_fn");

@@ -10,8 +10,8 @@
 #include <string.h>
 
 /* Those with prompts first. */
-static const char *const variants[] = {"v1_0", "v1_1", "mt5", "lm_adapted", "flan_early", "t5_first"};
-enum { VARIANTS = sizeof variants / sizeof *variants, WITH_PROMPTS = 3, PROMPTS = 50 };
+static const char *const variants[] = {"v1_0", "v1_1", "mt5", "ul2", "lm_adapted", "flan_early", "t5_first"};
+enum { VARIANTS = sizeof variants / sizeof *variants, WITH_PROMPTS = 4, PROMPTS = 50 };
 
 struct subject {
     rsd_ctx *ctx;
