@@ -81,9 +81,20 @@ typedef struct rsd_alignment {
  * log-probabilities: which token), RSD_ENOMEM. */
 RSD_API int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignment **out);
 
+/* Aligns the reply to a text that is not quite its own: cut, cleaned, or written anew in places (nothing is cut here; blanks
+ * at both ends are stripped). Bytes of both are matched by edit distance, and what the teacher told about a token goes where
+ * the token went: unchanged, or with bytes gone, it keeps its probabilities; one that became one of its alternatives takes
+ * that alternative's; one that is gone is passed over; other and new bytes have been told nothing about (hard). Pieces of
+ * changed tokens, and of tokens between changes that are less than 12 bytes apart, are RSD_KIND_BRIDGE. Probabilities behind a
+ * change are those that the teacher had behind its own words. With the reply's own text, and with cuts at its ends, the result
+ * is that of rsd_aligner_align. The text is read during the call only. Errors as there. */
+RSD_API int rsd_aligner_align_text(rsd_aligner *a, const rsd_reply *reply, const char *text, size_t len,
+                                   const rsd_alignment **out);
+
 /* The line of `align --json` for the last alignment, without line feed: id, sample, status 1, student_text, teacher_tokens,
- * student_ids, student_pieces, student_to_teacher, teacher_to_student, dtw: path, cost; step_probs [[piece, p], ...], rows [[id,
- * p], ...], kinds, placed, given. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
+ * student_ids, student_pieces, student_to_teacher, teacher_to_student, dtw: path, cost; step_probs [[piece, p], ...], rows
+ * [[id, p], ...], kinds, placed, given, tail (of each position), and coverage {positions, soft, placed, given, a count of each
+ * kind}: what a table or a heat map of the reply needs. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
 RSD_API int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len);
 
 typedef struct rsd_align_report {
@@ -94,8 +105,9 @@ typedef struct rsd_align_report {
 } rsd_align_report;
 
 /* Every reply of a file (a teacher store or bare bodies) into an aligned shard; `out` appears complete or not at all ("-":
- * standard output). skip_bad: a bad reply is counted and left out instead of ending the call. The end token is added to each
- * reply as a hard position. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+ * standard output; NULL: none, for the report alone). skip_bad: a bad reply is counted and left out instead of ending the
+ * call. The end token is added to each reply as a hard position. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND,
+ * RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_bad, rsd_align_report *report);
 
 #ifdef __cplusplus

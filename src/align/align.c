@@ -70,6 +70,7 @@ void rsd_aligner_close(rsd_aligner *a) {
     if (!a)
         return;
     const struct allocator *m = &a->ctx->alloc;
+    bridge_work_free(a);
     span_work_free(a);
     dtw_work_free(a);
     pieces_free(&a->cache);
@@ -77,8 +78,8 @@ void rsd_aligner_close(rsd_aligner *a) {
     str_free(&a->surfaces);
     str_free(&a->id);
     str_free(&a->json);
-    void *const blocks[] = {a->steps, a->tops,        a->ids,     a->regions,   a->surface_at, a->map_offsets, a->map,
-                            a->path,  a->row_offsets, a->row_ids, a->row_probs, a->placed,     a->given,       a->kinds};
+    void *const blocks[] = {a->steps, a->other,       a->tops,    a->ids,       a->regions, a->surface_at, a->map_offsets, a->map,
+                            a->path,  a->row_offsets, a->row_ids, a->row_probs, a->placed,  a->given,      a->kinds};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(m, blocks[i]);
     mem_free(m, a);
@@ -122,7 +123,7 @@ static int read_step(rsd_aligner *a, const rsd_reply *r, size_t i, size_t at, st
         return err_set(e, ERR_FORMAT, "token %zu: its log-probability is %s, expected a number of at most 0", i,
                        isnan(logprob) ? "missing or not a number" : "positive");
     struct step *s = &a->steps[i];
-    *s = (struct step){{{a->reply.p + at, n}, fmax(exp(logprob), LEAST)}, at, at + n, a->n_tops, 0};
+    *s = (struct step){{{a->reply.p + at, n}, fmax(exp(logprob), LEAST)}, at, at + n, a->n_tops, 0, i, false};
     if ((code = mem_reserve(m, &a->tops, &a->cap.tops, a->n_tops + tops, sizeof *a->tops, e)))
         return code;
     for (size_t j = 0; j < tops; j++) {
@@ -162,8 +163,8 @@ static bool is_blank(char c) {
 }
 
 /* The part of the reply that is aligned: cut behind its answer, without blanks at both ends. */
-static void choose_text(rsd_aligner *a) {
-    struct text t = a->cut ? answer_cut(a->reply) : a->reply;
+static void choose_text(rsd_aligner *a, bool may_cut) {
+    struct text t = a->cut && may_cut ? answer_cut(a->reply) : a->reply;
     size_t begin = 0, end = t.n;
     while (begin < end && is_blank(t.p[begin]))
         begin++;
@@ -285,8 +286,10 @@ static int lay_out_dtw(rsd_aligner *a, struct err *e) {
     return code ? code : cut_pieces(a, (struct text){str_z(&a->text), a->text.n}, 0, e);
 }
 
-static int align(rsd_aligner *a, const rsd_reply *r, struct err *e) {
+/* own: the text to align to, NULL for the reply's. */
+static int align(rsd_aligner *a, const rsd_reply *r, const struct text *own, struct err *e) {
     int code;
+    a->bridged = false;
     a->reply.p = rsd_reply_text(r, &a->reply.n);
     size_t id_len;
     const char *id = rsd_reply_id(r, &id_len);
@@ -297,11 +300,34 @@ static int align(rsd_aligner *a, const rsd_reply *r, struct err *e) {
     str_clear(&a->text);
     if ((code = str_status(&a->id, e)) || (code = read_steps(a, r, e)))
         return code;
-    choose_text(a);
+    if (own && a->method == RSD_ALIGN_DTW)
+        a->reply = *own; /* it compares tokens with pieces, not bytes */
+    else if (own && (code = align_bridge(a, *own, e)))
+        return code;
+    choose_text(a, !own);
     if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = room_for_result(a, e)))
         return code;
     code = a->method == RSD_ALIGN_DTW ? align_dtw(a, e) : align_span(a, e);
     return code ? code : str_status(&a->text, e);
+}
+
+static int align_reply(rsd_aligner *a, const rsd_reply *reply, const struct text *own, const rsd_alignment **out) {
+    *out = NULL;
+    a->done = false;
+    struct err e = {0};
+    int code = align(a, reply, own, &e);
+    if (code) {
+        err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), str_z(&a->id));
+        return ctx_return(a->ctx, code, &e);
+    }
+    size_t first = a->n ? a->steps[a->first].origin : a->first;
+    size_t n = a->n ? a->steps[a->first + a->n - 1].origin + 1 - first : 0;
+    a->out =
+        (rsd_alignment){sizeof a->out, str_z(&a->text), a->text.n,  first,        n,         a->s,     a->ids,  a->map_offsets,
+                        a->map,        a->row_offsets,  a->row_ids, a->row_probs, a->placed, a->given, a->kinds};
+    a->done = true;
+    *out = &a->out;
+    return RSD_OK;
 }
 
 int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignment **out) {
@@ -309,18 +335,14 @@ int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignmen
         return RSD_EINVAL;
     if (!reply || !out)
         return ctx_fail(a->ctx, RSD_EINVAL, "rsd_aligner_align: reply and out must not be NULL");
-    *out = NULL;
-    a->done = false;
-    struct err e = {0};
-    int code = align(a, reply, &e);
-    if (code) {
-        err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), str_z(&a->id));
-        return ctx_return(a->ctx, code, &e);
-    }
-    a->out =
-        (rsd_alignment){sizeof a->out, str_z(&a->text), a->text.n,  a->first,     a->n,      a->s,     a->ids,  a->map_offsets,
-                        a->map,        a->row_offsets,  a->row_ids, a->row_probs, a->placed, a->given, a->kinds};
-    a->done = true;
-    *out = &a->out;
-    return RSD_OK;
+    return align_reply(a, reply, NULL, out);
+}
+
+int rsd_aligner_align_text(rsd_aligner *a, const rsd_reply *reply, const char *text, size_t len, const rsd_alignment **out) {
+    if (!a)
+        return RSD_EINVAL;
+    if (!reply || (!text && len) || !out)
+        return ctx_fail(a->ctx, RSD_EINVAL, "rsd_aligner_align_text: reply, text and out must not be NULL");
+    struct text own = {text ? text : "", len};
+    return align_reply(a, reply, &own, out);
 }

@@ -19,6 +19,8 @@ struct step {
     struct choice token;
     size_t begin, end;
     size_t first, n;
+    size_t origin; /* the reply's token; of new bytes the one before */
+    bool bridge;   /* the texts differ here */
 };
 
 /* Piece j of the student: bytes begin .. end of the reply's text. Regions lie end to end: what no piece covers belongs to the
@@ -70,8 +72,12 @@ struct rsd_aligner {
 
     struct {
         size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds,
-            path;
+            path, other;
     } cap;
+    struct step *other; /* where the text is not the reply's own: the reply's steps, while `steps` lie over the text */
+    size_t n_other;
+    bool bridged;
+    struct bridge_work *bridge;
     struct span_work *span;
     struct dtw_work *dtw;
     struct str json;
@@ -80,6 +86,9 @@ struct rsd_aligner {
 /* Each fills map, rows, kinds, placed and given from steps and pieces. ERR_NOMEM. */
 int align_span(rsd_aligner *a, struct err *e);
 int align_dtw(rsd_aligner *a, struct err *e);
+/* Lays the steps out over another text, which becomes the reply's (bridge.c). */
+int align_bridge(rsd_aligner *a, struct text t, struct err *e);
+void bridge_work_free(rsd_aligner *a);
 void span_work_free(rsd_aligner *a);
 void dtw_work_free(rsd_aligner *a);
 

@@ -103,6 +103,8 @@ static int take(rsd_aligner *a, const rsd_reply *reply, struct closed *c, struct
         *bad = code == RSD_EFORMAT || code == RSD_ENOLOGPROBS || code == RSD_EUNSUPPORTED;
         return align_carry(a->ctx, code, e);
     }
+    if (!shard)
+        return 0;
     code = close_alignment(a, c, &r, e);
     r.correct = rsd_reply_correct(reply);
     return code ? code : shard_add(shard, &r, e);
@@ -143,17 +145,18 @@ static int run(rsd_aligner *a, struct reply_file *in, const char *path, struct s
 int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_bad, rsd_align_report *report) {
     if (!a)
         return RSD_EINVAL;
-    if (!in || !out || (report && report->size < sizeof report->size))
-        return ctx_fail(a->ctx, RSD_EINVAL, "rsd_aligner_file: in and out must not be NULL, and report->size must be set");
+    if (!in || (report && report->size < sizeof report->size))
+        return ctx_fail(a->ctx, RSD_EINVAL, "rsd_aligner_file: in must not be NULL, and report->size must be set");
     struct err e = {0};
     struct reply_file file = {0};
     struct shard_out *shard = NULL;
     struct shard_about about = {.method = a->method, .report.size = sizeof about.report};
     int code = rsd_tokenizer_eos(a->tok) < 0 ? err_set(&e, ERR_UNSUPPORTED, "the tokenizer has no end token") : 0;
     code = code ? code : reply_file_open(&file, a->ctx, in, &e);
-    code = code ? code : shard_begin(&shard, &a->ctx->alloc, out, rsd_tokenizer_hash(a->tok), rsd_tokenizer_size(a->tok), &e);
+    if (!code && out)
+        code = shard_begin(&shard, &a->ctx->alloc, out, rsd_tokenizer_hash(a->tok), rsd_tokenizer_size(a->tok), &e);
     code = code ? code : run(a, &file, in, shard, skip_bad, &about, &e);
-    if (!code) {
+    if (!code && shard) {
         code = shard_commit(shard, &about, &e);
         shard = NULL;
     }

@@ -112,6 +112,50 @@ static void put_rows(struct json_out *o, const rsd_aligner *a) {
     }
 }
 
+/* Probability of each position that is on no piece. */
+static void put_tail(struct json_out *o, const rsd_aligner *a) {
+    json_put_key(o, "tail");
+    json_array(o);
+    for (size_t j = 0; j < a->s; j++) {
+        double sum = 0;
+        for (size_t k = a->row_offsets[j]; k < a->row_offsets[j + 1]; k++)
+            sum += (double)a->row_probs[k];
+        json_put_float(o, sum < 1 ? (float)(1 - sum) : 0);
+    }
+    json_end_array(o);
+}
+
+static bool is_soft(int kind) {
+    return kind != RSD_KIND_HARD && kind != RSD_KIND_CONT;
+}
+
+/* The reply's own report: positions, the share of them with soft targets, means a position, and positions of each kind. */
+static void put_coverage(struct json_out *o, const rsd_aligner *a) {
+    size_t kinds[RSD_KIND_HARD + 1] = {0}, soft = 0;
+    double placed = 0, given = 0, n = a->s ? (double)a->s : 1;
+    for (size_t j = 0; j < a->s; j++) {
+        kinds[a->kinds[j]]++;
+        soft += is_soft(a->kinds[j]);
+        placed += (double)a->placed[j];
+        given += (double)a->given[j];
+    }
+    json_put_key(o, "coverage");
+    json_object(o);
+    json_put_key(o, "positions");
+    json_put_int(o, (int64_t)a->s);
+    json_put_key(o, "soft");
+    json_put_double(o, (double)soft / n);
+    json_put_key(o, "placed");
+    json_put_double(o, placed / n);
+    json_put_key(o, "given");
+    json_put_double(o, given / n);
+    for (int k = 0; k <= RSD_KIND_HARD; k++) {
+        json_put_key(o, rsd_kind_name(k));
+        json_put_int(o, (int64_t)kinds[k]);
+    }
+    json_end_object(o);
+}
+
 int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len) {
     if (!a)
         return RSD_EINVAL;
@@ -133,8 +177,9 @@ int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len) {
     json_put_text(&o, (struct text){str_z(&a->text), a->text.n});
     json_put_key(&o, "teacher_tokens");
     json_array(&o);
-    for (size_t i = 0; i < a->n; i++)
-        put_token(&o, a->steps[a->first + i].token.bytes);
+    const struct step *told = (a->bridged ? a->other : a->steps) + a->out.teacher_first; /* in the reply's own words */
+    for (size_t i = 0; i < a->out.n_teacher; i++)
+        put_token(&o, told[i].token.bytes);
     json_end_array(&o);
     put_student(&o, a);
     put_maps(&o, a);
@@ -153,6 +198,8 @@ int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len) {
             json_put_float(&o, given ? a->given[j] : a->placed[j]);
         json_end_array(&o);
     }
+    put_tail(&o, a);
+    put_coverage(&o, a);
     json_end_object(&o);
     struct err e = {0};
     int code = str_status(&a->json, &e);

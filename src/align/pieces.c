@@ -1,5 +1,5 @@
-/* A table with one slot a text of up to KEY bytes, each slot one line of the CPU's cache; the text that comes last to a slot has it. So
- * the table never grows, needs one line of memory a look-up, and texts made to collide only lose what it saves. */
+/* A table with one slot a text of up to KEY bytes, each slot one line of the CPU's cache; the text that comes last to a slot
+ * has it. So the table never grows, needs one line of memory a look-up, and texts made to collide only lose what it saves. */
 #include "align/pieces.h"
 
 #include "align/align.h"

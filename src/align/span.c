@@ -97,8 +97,8 @@ static struct text told_bytes(const rsd_aligner *a, const char *p, size_t n) {
     return (struct text){p, a->bytes ? n : whole_characters(p, n)};
 }
 
-/* Whether a word ends at `from` if a blank follows there. A byte pair tokenizer keeps runs of blanks together, so the byte before must
- * be none, and of ASCII, where that shows. */
+/* Whether a word ends at `from` if a blank follows there. A byte pair tokenizer keeps runs of blanks together, so the byte
+ * before must be none, and of ASCII, where that shows. */
 static bool word_may_end(const rsd_aligner *a, size_t from) {
     unsigned char c = from ? (unsigned char)a->reply.p[from - 1] : ' ';
     return !a->bytes || (c > ' ' && c < 0x7F);
@@ -336,11 +336,15 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     while (*t + 1 < last && a->steps[*t].end <= r.begin)
         ++*t;
     size_t k = *t, tokens = 0, lead = *t;
+    bool bridge = false;
     *boundary = false;
     int code = 0;
     for (; k < last && !code && (k == *t || a->steps[k].begin < r.end); k++) {
         const struct step *s = &a->steps[k];
-        code = s->end > s->begin || k == *t ? align_add_map(a, k - a->first, e) : 0;
+        size_t token = s->origin - a->steps[a->first].origin, n = a->n_map;
+        bool again = n > a->map_offsets[j] && a->map[n - 1] == token;
+        code = (s->end > s->begin || k == *t) && !again ? align_add_map(a, token, e) : 0;
+        bridge |= s->bridge;
         *boundary |= s->begin >= r.begin && s->begin <= content && s->end > s->begin;
         if (s->end > content && s->begin < r.end && !tokens++)
             lead = k;
@@ -360,6 +364,8 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
         a->kinds[j] = s->begin == r.begin && s->end == r.end && same_text(a, s->token.bytes, align_surface(a, j))
                           ? RSD_KIND_EXACT
                           : RSD_KIND_BLANK;
+    if (bridge)
+        a->kinds[j] = RSD_KIND_BRIDGE;
     return code;
 }
 

@@ -1,5 +1,6 @@
-/* Replies are parsed before the clock starts. A cold step has a new aligner, which remembers no text; a warm one has aligned all of
- * them before. Time is that of the thread: what a core does, whoever else is busy. Nothing is cut behind the answer, so all tokens count. */
+/* Replies are parsed before the clock starts. A cold step has a new aligner, which remembers no text; a warm one has aligned
+ * all of them before. Time is that of the thread: what a core does, whoever else is busy. Nothing is cut behind the answer, so
+ * all tokens count. */
 #include "cli/bench_align.h"
 
 #include <stdlib.h>

@@ -139,6 +139,15 @@ static void print_report(const rsd_align_report *r) {
     fprintf(stderr, "  placed %.4f of %.4f given, mean a position\n", r->placed / n, r->given / n);
 }
 
+/* To the reply's own text, or to the one that the line gives. */
+static int align_one(rsd_aligner *a, const rsd_reply *reply, const struct json *line, const rsd_alignment **out) {
+    const struct json *v = json_get(line, "student_text");
+    if (!v || json_type(v) != JSON_TEXT)
+        return rsd_aligner_align(a, reply, out);
+    struct text t = json_text(v);
+    return rsd_aligner_align_text(a, reply, t.p, t.n, out);
+}
+
 /* One line for each choice of each reply; a reply that cannot be aligned gives its error in its place. */
 static int align_lines(const struct verb *v, rsd_ctx *ctx, rsd_aligner *a, const char *in, bool strict) {
     struct err e = {0};
@@ -162,7 +171,7 @@ static int align_lines(const struct verb *v, rsd_ctx *ctx, rsd_aligner *a, const
             int got = rsd_reply_parse(ctx, str_z(&line), line.n, choice, 1, &reply);
             if (got == RSD_END && choice > 0)
                 break;
-            if (got == RSD_OK && !rsd_aligner_align(a, reply, &alignment) && !rsd_aligner_json(a, &json, &len)) {
+            if (got == RSD_OK && !align_one(a, reply, obj, &alignment) && !rsd_aligner_json(a, &json, &len)) {
                 fwrite(json, 1, len, stdout);
                 fputc('\n', stdout);
                 s.done++;
@@ -182,9 +191,44 @@ static int align_lines(const struct verb *v, rsd_ctx *ctx, rsd_aligner *a, const
     return status;
 }
 
+/* Both methods over the same replies, side by side. */
+static int align_compare(rsd_ctx *ctx, rsd_tokenizer *tok, const char *in, bool skip_bad) {
+    static const char *const names[] = {"span", "dtw"};
+    rsd_align_report r[2];
+    int status = EXIT_OK;
+    for (int m = 0; m < 2 && status == EXIT_OK; m++) {
+        rsd_aligner *a = NULL;
+        rsd_aligner_options o;
+        rsd_aligner_options_init(&o, sizeof o);
+        o.method = m ? RSD_ALIGN_DTW : RSD_ALIGN_SPAN;
+        r[m] = (rsd_align_report){.size = sizeof *r};
+        if (rsd_aligner_open(ctx, tok, &o, &a) || rsd_aligner_file(a, in, NULL, skip_bad, &r[m]))
+            status = cli_failed(ctx);
+        rsd_aligner_close(a);
+    }
+    if (status != EXIT_OK)
+        return status;
+    printf("%-10s %12s %12s\n", "", names[0], names[1]);
+    printf("%-10s %12llu %12llu\n", "replies", (unsigned long long)r[0].replies, (unsigned long long)r[1].replies);
+    printf("%-10s %12llu %12llu\n", "skipped", (unsigned long long)r[0].skipped, (unsigned long long)r[1].skipped);
+    printf("%-10s %12llu %12llu\n", "positions", (unsigned long long)r[0].positions, (unsigned long long)r[1].positions);
+    double n[2], soft[2];
+    for (int m = 0; m < 2; m++) {
+        n[m] = r[m].positions ? (double)r[m].positions : 1;
+        soft[m] = n[m] - (double)(r[m].kinds[RSD_KIND_HARD] + r[m].kinds[RSD_KIND_CONT]);
+    }
+    for (int k = RSD_KIND_EXACT; k <= RSD_KIND_HARD; k++)
+        printf("%-10s %10.2f %% %10.2f %%\n", rsd_kind_name(k), 100 * (double)r[0].kinds[k] / n[0],
+               100 * (double)r[1].kinds[k] / n[1]);
+    printf("%-10s %10.2f %% %10.2f %%\n", "soft", 100 * soft[0] / n[0], 100 * soft[1] / n[1]);
+    printf("%-10s %12.4f %12.4f\n", "placed", r[0].placed / n[0], r[1].placed / n[1]);
+    printf("%-10s %12.4f %12.4f\n", "given", r[0].given / n[0], r[1].given / n[1]);
+    return EXIT_OK;
+}
+
 int verb_align(const struct verb *v, int argc, char **argv) {
     const char *tokenizer = NULL, *in = NULL, *out = NULL, *method = "span";
-    bool json = false, strict = false, skip_bad = false;
+    bool json = false, strict = false, skip_bad = false, compare = false;
     const struct arg args[] = {
         {"--tokenizer", ARG_TEXT, &tokenizer, "FILE", .help = "the student's spiece.model, tokenizer.json or model directory",
          .needed = true},
@@ -192,15 +236,20 @@ int verb_align(const struct verb *v, int argc, char **argv) {
         {"--method", ARG_TEXT, &method, "span|dtw", .help = "span: by bytes; dtw: the reference's time warping"},
         {"--out", ARG_TEXT, &out, "FILE", .help = "aligned shard; - is standard output (with --json always)"},
         {"--json", ARG_FLAG, &json, "", .help = "a line a reply on standard output instead of a shard"},
+        {"--compare", ARG_FLAG, &compare, "", .help = "a table of coverage, both methods side by side, and nothing else"},
         {"--skip-bad", ARG_FLAG, &skip_bad, "", .help = "count bad replies and leave them out"},
         {"--strict", ARG_FLAG, &strict, "", .help = "with --json: stop at the first bad reply"},
     };
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
-    if (json ? out && strcmp(out, "-") : !out) {
+    if (compare && (json || out)) {
+        fprintf(stderr, "reasondistill align: --compare writes a table and no shard: leave --json and --out away\n");
+        return EXIT_USAGE;
+    }
+    if (json ? out && strcmp(out, "-") : !out && !compare) {
         fprintf(stderr, json ? "reasondistill align: --json writes to standard output: leave --out away\n"
-                             : "reasondistill align: needs --out FILE, or --json\n");
+                             : "reasondistill align: needs --out FILE, --json or --compare\n");
         return EXIT_USAGE;
     }
 
@@ -215,6 +264,8 @@ int verb_align(const struct verb *v, int argc, char **argv) {
     o.method = strcmp(method, "dtw") ? RSD_ALIGN_SPAN : RSD_ALIGN_DTW;
     if (rsd_tokenizer_open(ctx, tokenizer, &tok) || rsd_aligner_open(ctx, tok, &o, &a)) {
         status = cli_failed(ctx);
+    } else if (compare) {
+        status = align_compare(ctx, tok, in, skip_bad);
     } else if (json) {
         status = align_lines(v, ctx, a, in, strict);
     } else if (rsd_aligner_file(a, in, out, skip_bad, &report)) {

@@ -1,5 +1,5 @@
-/* The public tokenizer: a vocabulary from any of the file forms, the model built from it (normaliser and unigram, or byte pairs), and
- * buffers that every call uses again. */
+/* The public tokenizer: a vocabulary from any of the file forms, the model built from it (normaliser and unigram, or byte
+ * pairs), and buffers that every call uses again. */
 #include "reasondistill/tokenizer.h"
 
 #include "base/ctx.h"

@@ -41,8 +41,8 @@ int32_t vocab_find(const struct vocab *v, struct text piece); /* -1 if absent */
 
 /* Adds the next id. ERR_FORMAT: empty, not UTF-8, not finite, or there already. */
 int vocab_add(struct vocab *v, struct text piece, float score, enum piece_kind kind, struct err *e);
-/* Gives id `id` a piece of bytes; ids between that have none yet are unused. ERR_FORMAT: empty, or there already; ERR_UNSUPPORTED:
- * an id above 2^24. */
+/* Gives id `id` a piece of bytes; ids between that have none yet are unused. ERR_FORMAT: empty, or there already;
+ * ERR_UNSUPPORTED: an id above 2^24. */
 int vocab_put(struct vocab *v, size_t id, struct text piece, enum piece_kind kind, struct err *e);
 /* Adds <extra_id_99> ... <extra_id_0> unless the pieces have sentinels already. */
 int vocab_add_extra(struct vocab *v, struct err *e);

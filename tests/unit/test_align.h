@@ -10,6 +10,7 @@
 Suite *align_dtw_suite(void);
 Suite *align_span_suite(void);
 Suite *align_shard_suite(void);
+Suite *align_bridge_suite(void);
 Suite *align_pair_suite(void);
 
 /* A context, the T5 tokenizer of the data pack, an aligner, and the 35 real replies. */

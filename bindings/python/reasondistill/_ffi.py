@@ -194,6 +194,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_kind_name": (c_char_p, [c_int]), "rsd_aligner_options_init": (c_int, [POINTER(AlignerOptions), c_size_t]),
     "rsd_aligner_open": (c_int, [_P, _P, POINTER(AlignerOptions), _OUT]), "rsd_aligner_close": (None, [_P]),
     "rsd_aligner_align": (c_int, [_P, _P, POINTER(POINTER(Alignment))]), "rsd_aligner_json": (c_int, [_P, _STR, _LEN]),
+    "rsd_aligner_align_text": (c_int, [_P, _P, c_char_p, c_size_t, POINTER(POINTER(Alignment))]),
     "rsd_aligner_file": (c_int, [_P, c_char_p, c_char_p, c_int, POINTER(AlignReport)]),
     "rsd_format_name": (c_char_p, [c_int]), "rsd_format_parse": (c_int, [c_char_p, c_size_t]),
     "rsd_build_options_init": (c_int, [POINTER(BuildOptions), c_size_t]),
