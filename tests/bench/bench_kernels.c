@@ -123,6 +123,23 @@ static void bench_loss(struct bench *b, size_t rows, size_t V) {
     report("loss row_lse", t, 0, bytes);
     BEST(t, soft_xent(&b->x, loss, logits, lse, (struct sparse_rows){offsets, ids, probs}, weight, 1, 1));
     report("loss soft_xent with gradient", t, 0, 2 * bytes);
+    static const struct distill how[] = {{DISTILL_FORWARD, DISTILL_DROP, 1, 0}, {DISTILL_FORWARD, DISTILL_BUCKET, 1, 0}};
+    static const char *const names[] = {"loss distill, KL with gradient", "loss distill, KL with bucket and gradient"};
+    uint8_t *which = arena_take(&b->mem, rows, 1, &b->err);
+    float *zero = make(b, 1, rows).data, *nll = make(b, 1, rows).data;
+    memset(zero, 0, rows * sizeof *zero);
+    struct distill_rows targets = {.labels = ids,
+                                   .targets = {offsets, ids, probs},
+                                   .how = how,
+                                   .which = which,
+                                   .hard = zero,
+                                   .smooth = zero,
+                                   .soft = weight};
+    for (int i = 0; i < 2; i++) {
+        memset(which, i, rows);
+        BEST(t, distill(&b->x, nll, lse, loss, logits, &targets, 1));
+        report(names[i], t, 0, 2 * bytes);
+    }
     BEST(t, row_argmax(&b->x, ids, logits));
     report("loss row_argmax", t, 0, bytes);
     arena_reset(&b->mem);
