@@ -26,10 +26,11 @@ static struct normaliser normaliser_of(const float *v, size_t n, float s) {
     double total = 0;
     for (size_t first = 0; first < n; first += 4096) {
         size_t m = min_size(4096, n - first);
-        float sum = 0;
+        const float *piece = v + first;
+        float sum = 0, max = z.max;
 #pragma omp simd reduction(+ : sum)
         for (size_t i = 0; i < m; i++) {
-            sum += exp_fast((v[first + i] - z.max) * s);
+            sum += exp_fast((piece[i] - max) * s);
         }
         total += (double)sum;
     }
