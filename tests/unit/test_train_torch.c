@@ -182,8 +182,9 @@ START_TEST(printed_batch_of_the_reference_is_counted_as_printed) {
     rsd_loss_result_get(loss, &r);
     ck_assert_uint_eq(r.positions, n);
     ck_assert_uint_eq(r.correct, agree);
-    /* mean of p log(p / q) with p = 1 on the printed token: log(1 + 32127 e^-20), beside a 1 in single precision */
-    ck_assert_double_eq_tol(r.loss, log1p((V - 1) * exp(-20)), 2e-6);
+    /* mean of p log(p / q) with p = 1 on the printed token: log(1 + 32127 e^-20), summed in runs of 4096 beside a 1 in single
+     * precision: up to 4096 e^-20 may be lost */
+    ck_assert_double_eq_tol(r.loss, log1p((V - 1) * exp(-20)), 1e-5);
     rsd_loss_close(loss);
     rsd_ctx_close(ctx);
     free(x);
