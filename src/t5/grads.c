@@ -55,8 +55,9 @@ int model_grads(rsd_t5 *m, struct err *e) {
     return e->code;
 }
 
-int params_fuse(rsd_t5 *m, bool on, struct err *e) {
+int params_fuse(rsd_t5 *m, rsd_t5 **user, struct err *e) {
     struct t5_weights *w = m->w;
+    bool on = user != NULL;
     if (on && w->fused)
         return err_set(e, ERR_BUSY, "the model has a fused optimizer already: close it first");
     if (w->fused == on)
@@ -67,6 +68,7 @@ int params_fuse(rsd_t5 *m, bool on, struct err *e) {
     for (size_t layer = 0; layer < w->layers; layer++)
         bind_layer(w, layer, NULL);
     w->fused = on;
+    m->fused_by = user;
     return 0;
 }
 

@@ -139,8 +139,9 @@ struct rsd_t5 {
     struct t5_weights *w;
     double dropout; /* of the next forward */
     uint64_t seed, step;
-    bool recompute; /* of the next forward */
-    bool remade;    /* the last forward left it to the backward pass to make a block's activations again */
+    rsd_t5 **fused_by; /* a fused optimizer's pointer to this handle, or NULL */
+    bool recompute;    /* of the next forward */
+    bool remade;       /* the last forward left it to the backward pass to make a block's activations again */
 
     enum t5_state state;
     struct arena acts;     /* of the last forward, kept until the next */

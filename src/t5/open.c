@@ -84,6 +84,8 @@ void rsd_t5_close(rsd_t5 *m) {
     if (!m)
         return;
     rsd_ctx *ctx = m->ctx;
+    if (m->fused_by)
+        *m->fused_by = NULL;
     arena_free(&m->acts);
     arena_free(&m->decoding);
     weights_release(m->w);

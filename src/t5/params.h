@@ -28,9 +28,10 @@ void params_release(rsd_t5 *m, size_t layer, bool dirty);
 int params_grads(rsd_t5 *m, struct mat *all, struct err *e);
 
 /* Fused: gradients are never all there. params_backward calls fn for each layer group when its gradients are complete, in the order
- * of the backward pass, and forgets them when fn returns; an error of fn ends the pass. While fused, rsd_t5_backward is refused. */
+ * of the backward pass, and forgets them when fn returns; an error of fn ends the pass. While fused, rsd_t5_backward is refused.
+ * *user is the caller's pointer to the model: it becomes NULL when the model is closed first. user NULL: no longer fused. */
 typedef int params_layer_fn(void *user, size_t layer, struct err *e);
-int params_fuse(rsd_t5 *m, bool on, struct err *e);
+int params_fuse(rsd_t5 *m, rsd_t5 **user, struct err *e);
 int params_backward(rsd_t5 *m, params_layer_fn *fn, void *user, struct err *e);
 
 #endif

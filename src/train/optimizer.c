@@ -78,7 +78,7 @@ int rsd_optimizer_open(rsd_ctx *ctx, rsd_t5 *model, const rsd_optimizer_options 
     o->model = model;
     int code = state_open(o, &e);
     if (!code && opt.fused)
-        code = params_fuse(model, true, &e);
+        code = params_fuse(model, &o->model, &e);
     if (code) {
         state_close(o);
         mem_free(&ctx->alloc, o);
@@ -91,8 +91,8 @@ int rsd_optimizer_open(rsd_ctx *ctx, rsd_t5 *model, const rsd_optimizer_options 
 void rsd_optimizer_close(rsd_optimizer *o) {
     if (!o)
         return;
-    if (o->o.fused)
-        params_fuse(o->model, false, NULL);
+    if (o->o.fused && o->model)
+        params_fuse(o->model, NULL, NULL);
     state_close(o);
     mem_free(&o->ctx->alloc, o);
 }

@@ -95,27 +95,33 @@ class Batch:
 
 
 class T5(Handle):
-    """A T5 model: T5(ctx, directory), or T5.create(ctx, config, seed) with random weights."""
+    """A T5 model: T5(ctx, directory), or T5.create(ctx, config, seed) with random weights; dtype fp32 or bf16: of the weights in memory."""
 
     _close = lib.rsd_t5_close
     _dtypes = {"fp32": 0, "fp16": 1, "bf16": 2}
 
-    def __init__(self, context: Context, directory: str | Path | None, _config: str | Path | None = None, _seed: int = 1) -> None:
+    def __init__(self, context: Context, directory: str | Path | None, _config: str | Path | None = None, _seed: int = 1,
+                 dtype: str = "fp32") -> None:
         super().__init__(context)
+        width = self._dtype(dtype)
         self._batch: Batch | None = None  # borrowed by the library between forward and backward
         if directory is not None:
-            self.check(lib.rsd_t5_open(context.pointer, str(directory).encode(), byref(self._p)))
+            self.check(lib.rsd_t5_open_as(context.pointer, str(directory).encode(), width, byref(self._p)))
         else:
-            self.check(lib.rsd_t5_create(context.pointer, str(_config).encode(), _seed, byref(self._p)))
+            self.check(lib.rsd_t5_create_as(context.pointer, str(_config).encode(), _seed, width, byref(self._p)))
 
     @classmethod
-    def create(cls, context: Context, config: str | Path, seed: int = 1) -> "T5":
-        return cls(context, None, config, seed)
+    def create(cls, context: Context, config: str | Path, seed: int = 1, dtype: str = "fp32") -> "T5":
+        return cls(context, None, config, seed, dtype)
+
+    @classmethod
+    def _dtype(cls, name: str) -> int:
+        if name not in cls._dtypes:
+            raise ValueError(f"dtype is one of {', '.join(cls._dtypes)}, not {name!r}")
+        return cls._dtypes[name]
 
     def save(self, directory: str | Path, dtype: str = "fp32", tokenizer: str | Path | None = None) -> None:
-        if dtype not in self._dtypes:
-            raise ValueError(f"dtype is one of {', '.join(self._dtypes)}, not {dtype!r}")
-        self.check(lib.rsd_t5_save(self.pointer, str(directory).encode(), self._dtypes[dtype], str(tokenizer).encode() if tokenizer else None))
+        self.check(lib.rsd_t5_save(self.pointer, str(directory).encode(), self._dtype(dtype), str(tokenizer).encode() if tokenizer else None))
 
     def forward(self, batch: Batch, train: bool = False) -> None:
         self._batch = batch
@@ -123,6 +129,16 @@ class T5(Handle):
 
     def backward(self) -> None:
         self.check(lib.rsd_t5_backward(self.pointer))
+
+    def freeze(self, pattern: str, frozen: bool = True) -> int:
+        """Freezes or thaws the parameters whose name fits (* stands for anything); how many fit."""
+        n = c_size_t()
+        self.check(lib.rsd_t5_freeze(self.pointer, pattern.encode(), int(frozen), byref(n)))
+        return n.value
+
+    def recompute(self, on: bool = True) -> None:
+        """Whether training computes activations again instead of keeping them."""
+        self.check(lib.rsd_t5_set_recompute(self.pointer, int(on)))
 
     def zero_grad(self) -> None:
         self.check(lib.rsd_t5_zero_grad(self.pointer))
@@ -284,7 +300,9 @@ class Loss(Handle):
 
 
 class Optimizer(Handle):
-    """AdamW with clipping by the global norm. Options: those of rsd_optimizer_options, by name."""
+    """AdamW (kind ADAMW) or Adafactor (ADAFACTOR). Options: those of rsd_optimizer_options, by name."""
+
+    ADAMW, ADAFACTOR = 0, 1
 
     _close = lib.rsd_optimizer_close
 
@@ -297,4 +315,10 @@ class Optimizer(Handle):
         """Clips, updates, zeroes the gradients; the norm before clipping."""
         norm = c_double()
         self.check(lib.rsd_optimizer_step(self.pointer, lr, byref(norm)))
+        return norm.value
+
+    def backward(self, lr: float) -> float:
+        """The model's backward and step in one, fused if the option says so; the norm before clipping."""
+        norm = c_double()
+        self.check(lib.rsd_optimizer_backward(self.pointer, lr, byref(norm)))
         return norm.value

@@ -25,6 +25,23 @@ def test_training_steps_lower_the_loss(ctx: Context, model: T5) -> None:
     assert losses[-1] < losses[0] / 2
 
 
+def test_fused_steps_in_bf16_lower_the_loss_and_leave_what_is_frozen(ctx: Context, model: T5, tmp_path: Path) -> None:
+    batch = Batch.pack(INPUTS, TARGETS)
+    model.save(tmp_path / "half", dtype="bf16")
+    with T5(ctx, tmp_path / "half", dtype="bf16") as half, Loss(ctx, "ce") as loss:
+        assert half.freeze("shared.*") == 1
+        half.recompute()
+        before = half.param("shared.weight")
+        with Optimizer(ctx, half, kind=Optimizer.ADAFACTOR, fused=1, clip=0.0) as optimizer:
+            losses = []
+            for _ in range(40):
+                half.forward(batch, train=True)
+                losses.append(loss.apply(half, batch))
+                assert optimizer.backward(5e-2) > 0
+        assert losses[-1] < losses[0] / 2
+        assert (half.param("shared.weight") == before).all()
+
+
 def test_loss_is_the_mean_of_the_log_probabilities(ctx: Context, model: T5) -> None:
     batch = Batch.pack(INPUTS, TARGETS)
     model.forward(batch)
