@@ -17,7 +17,7 @@ extern "C" {
 
 typedef struct rsd_t5 rsd_t5;
 
-enum { RSD_F32, RSD_F16, RSD_BF16 };
+enum { RSD_F32, RSD_F16, RSD_BF16, RSD_STORED };
 
 /* Opens a Hugging Face model directory: config.json and model.safetensors (or its index with shards), F32, F16 or BF16. F32
  * weights are mapped, and copied page by page only when written to (the file never changes); others are converted to F32. The
@@ -28,8 +28,15 @@ RSD_API int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out);
 
 /* The same with the weights in memory as RSD_F32 or RSD_BF16 (half the memory; what is stored so is mapped, the rest rounded to
  * nearest even). A model of BF16 weights computes with F32 sums, keeps its activations in BF16 while training (the residual stream
- * and all gradients are F32), and in F32 otherwise. RSD_EUNSUPPORTED: RSD_F16, whose gradients would need scaling. */
+ * and all gradients are F32), and in F32 otherwise. RSD_STORED: as the embedding is stored, F16 as F32; a directory of F32 or BF16
+ * then takes address space but no memory until its weights are used. RSD_EUNSUPPORTED: RSD_F16, whose gradients would need
+ * scaling. */
 RSD_API int rsd_t5_open_as(rsd_ctx *ctx, const char *dir, int dtype, rsd_t5 **out);
+
+/* The same with only the first layers of each stack, which are all that is read: a model of its own, whose config says so. A look at
+ * a model that does not fit into memory, or a start for a shallower one. RSD_EINVAL: no layers, or more than there are. */
+RSD_API int rsd_t5_open_part(rsd_ctx *ctx, const char *dir, int dtype, int64_t encoder_layers, int64_t decoder_layers,
+                             rsd_t5 **out);
 
 /* A new model with random weights from a config.json (path), initialised as in the T5 paper's code: embeddings N(0, 1), q
  * (d_model d_kv)^-1/2, k and v d_model^-1/2, o (heads d_kv)^-1/2, FFN in d_model^-1/2, out d_ff^-1/2, relative bias

@@ -88,7 +88,9 @@ int file_map_open(struct file_map *m, const char *path, bool private_write, stru
     else if ((uint64_t)st.st_size > SIZE_MAX)
         code = err_set(e, ERR_NOMEM, "%s: %lld bytes do not fit into the address space", path, (long long)st.st_size);
     else if (st.st_size > 0) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ | (private_write ? PROT_WRITE : 0), MAP_PRIVATE, fd, 0);
+        /* Most pages of a private map are never written: memory is not set aside for all of them. */
+        int flags = private_write ? MAP_NORESERVE : 0;
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ | (private_write ? PROT_WRITE : 0), MAP_PRIVATE | flags, fd, 0);
         if (p == MAP_FAILED)
             code = err_errno(e, errno, "%s: cannot be mapped", path);
         else

@@ -190,7 +190,7 @@ int verb_info(const struct verb *v, int argc, char **argv) {
     if (!ctx)
         return EXIT_FAILED;
     str_init(&s, &mem_std);
-    if (model && rsd_t5_open(ctx, model, &m)) {
+    if (model && rsd_t5_open_as(ctx, model, RSD_STORED, &m)) {
         status = cli_failed(ctx);
         goto done;
     }

@@ -181,6 +181,8 @@ int t5_config_read(struct t5_config *c, const char *path, const struct allocator
         t5_config_free(c);
         return err_within(e, "%s", path);
     }
+    c->encoder_stored = c->encoder_layers;
+    c->decoder_stored = c->decoder_layers;
     return 0;
 }
 

@@ -7,7 +7,8 @@
 
 struct t5_config {
     size_t vocab, d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers;
-    size_t inner; /* heads * d_kv */
+    size_t encoder_stored, decoder_stored; /* layers of the file; those above are as many, or the first of them */
+    size_t inner;                          /* heads * d_kv */
     size_t buckets, max_distance;
     double dropout, init_factor;
     float eps;

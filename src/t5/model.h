@@ -51,6 +51,7 @@ struct t5_weights {
     struct t5_config config;
     enum dtype dtype; /* of the files, that of the weights if made here */
     enum dtype type;  /* of the weights in memory: F32 or BF16 */
+    bool type_stored; /* it is taken from the embedding */
     struct str json;  /* config.json as it will be saved */
     uint64_t version; /* rises with every write */
 

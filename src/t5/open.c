@@ -16,7 +16,32 @@ rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e) {
     return m;
 }
 
-static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, int dtype, rsd_t5 **out) {
+/* What is to be opened or made. */
+struct origin {
+    const char *path;
+    bool is_config; /* a config.json, not a directory */
+    uint64_t seed;
+    int dtype;
+    bool part; /* only the first layers */
+    int64_t encoder_layers, decoder_layers;
+};
+
+static int cut(struct t5_config *c, const struct origin *o, struct err *e) {
+    if (!o->part)
+        return 0;
+    if (o->encoder_layers < 1 || (uint64_t)o->encoder_layers > c->encoder_layers || o->decoder_layers < 1 ||
+        (uint64_t)o->decoder_layers > c->decoder_layers)
+        return err_set(e, ERR_INVALID, "rsd_t5_open_part: %lld and %lld layers: the model has %zu and %zu",
+                       (long long)o->encoder_layers, (long long)o->decoder_layers, c->encoder_layers, c->decoder_layers);
+    c->encoder_layers = (size_t)o->encoder_layers;
+    c->decoder_layers = (size_t)o->decoder_layers;
+    return 0;
+}
+
+static int make(rsd_ctx *ctx, const struct origin *o, rsd_t5 **out) {
+    const char *path = o->path;
+    const bool is_config = o->is_config;
+    const int dtype = o->dtype;
     struct err e = {0};
     char *config = NULL;
     rsd_t5 *m = NULL;
@@ -29,7 +54,7 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, i
     if (dtype == RSD_F16)
         return ctx_fail(ctx, RSD_EUNSUPPORTED,
                         "weights in memory are RSD_F32 or RSD_BF16: the gradients of F16 would need scaling");
-    if (dtype != RSD_F32 && dtype != RSD_BF16)
+    if (dtype != RSD_F32 && dtype != RSD_BF16 && (dtype != RSD_STORED || is_config))
         return ctx_fail(ctx, RSD_EINVAL, "dtype %d: expected RSD_F32 or RSD_BF16", dtype);
     if (!is_config && !file_is_dir(path))
         return ctx_fail(ctx, RSD_ENOTFOUND, "%s: no such model directory", path);
@@ -37,11 +62,12 @@ static int make(rsd_ctx *ctx, const char *path, bool is_config, uint64_t seed, i
     if (!w)
         goto done;
     w->type = dtype == RSD_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    w->type_stored = dtype == RSD_STORED;
     if (!is_config && file_join(&ctx->alloc, &config, &e, path, "config.json"))
         goto done;
-    if (t5_config_read(&w->config, is_config ? path : config, &w->alloc, &e))
+    if (t5_config_read(&w->config, is_config ? path : config, &w->alloc, &e) || cut(&w->config, o, &e))
         goto done;
-    if (is_config ? weights_random(w, ctx, seed, &e) : weights_load(w, ctx, path, &e))
+    if (is_config ? weights_random(w, ctx, o->seed, &e) : weights_load(w, ctx, path, &e))
         goto done;
     if (weights_json(w, &e))
         goto done;
@@ -55,19 +81,25 @@ done:
 }
 
 int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out) {
-    return make(ctx, dir, false, 0, RSD_F32, out);
+    return make(ctx, &(struct origin){.path = dir, .dtype = RSD_F32}, out);
 }
 
 int rsd_t5_open_as(rsd_ctx *ctx, const char *dir, int dtype, rsd_t5 **out) {
-    return make(ctx, dir, false, 0, dtype, out);
+    return make(ctx, &(struct origin){.path = dir, .dtype = dtype}, out);
+}
+
+int rsd_t5_open_part(rsd_ctx *ctx, const char *dir, int dtype, int64_t encoder_layers, int64_t decoder_layers, rsd_t5 **out) {
+    const struct origin o = {
+        .path = dir, .dtype = dtype, .part = true, .encoder_layers = encoder_layers, .decoder_layers = decoder_layers};
+    return make(ctx, &o, out);
 }
 
 int rsd_t5_create(rsd_ctx *ctx, const char *config, uint64_t seed, rsd_t5 **out) {
-    return make(ctx, config, true, seed, RSD_F32, out);
+    return make(ctx, &(struct origin){.path = config, .is_config = true, .seed = seed, .dtype = RSD_F32}, out);
 }
 
 int rsd_t5_create_as(rsd_ctx *ctx, const char *config, uint64_t seed, int dtype, rsd_t5 **out) {
-    return make(ctx, config, true, seed, dtype, out);
+    return make(ctx, &(struct origin){.path = config, .is_config = true, .seed = seed, .dtype = dtype}, out);
 }
 
 int rsd_t5_share(rsd_t5 *src, rsd_ctx *ctx, rsd_t5 **out) {

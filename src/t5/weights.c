@@ -4,6 +4,7 @@
 #include "t5/model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_INDEX = 1 << 26 };
@@ -154,6 +155,9 @@ static int settle_head(struct loader *l, struct err *e) {
         shared = find(l, shared_names[k], &shard, e);
     if (e->code)
         return e->code;
+    const struct safetensor *embedding = shared ? shared : head;
+    if (l->w->type_stored && embedding)
+        l->w->type = embedding->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
     bool equal = head && shared && head->bytes == shared->bytes && memcmp(head->data, shared->data, head->bytes) == 0;
     if (!head && shared && !c->tied)
         log_write(&l->ctx->log, LOG_WARN,
@@ -161,6 +165,16 @@ static int settle_head(struct loader *l, struct err *e) {
                   l->dir);
     c->tied = !head || equal || (c->tied && !shared);
     return 0;
+}
+
+/* Of a layer that the file has and the model does not want. */
+static bool in_layer(const char *name, const char *stack, size_t from, size_t to) {
+    size_t n = strlen(stack);
+    char *end = NULL;
+    if (strncmp(name, stack, n) != 0)
+        return false;
+    unsigned long layer = strtoul(name + n, &end, 10);
+    return end != name + n && *end == '.' && layer >= from && layer < to;
 }
 
 /* Tensors that nothing asked for. Inside the stacks they mean that config.json describes another network. */
@@ -174,6 +188,8 @@ static int check_surplus(const struct loader *l, struct err *e) {
                         !strcmp(name, "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
             for (size_t k = 0; k < 4 && !fine; k++)
                 fine = !strcmp(name, shared_names[k]);
+            fine = fine || in_layer(name, "encoder.block.", w->config.encoder_layers, w->config.encoder_stored) ||
+                   in_layer(name, "decoder.block.", w->config.decoder_layers, w->config.decoder_stored);
             if (fine)
                 continue;
             if (!strncmp(name, "encoder.", 8) || !strncmp(name, "decoder.", 8))

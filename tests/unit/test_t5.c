@@ -167,5 +167,6 @@ int main(void) {
     suite_add_tcase(s, t5_derive_case());
     suite_add_tcase(s, t5_mixed_case());
     suite_add_tcase(s, t5_sample_case());
+    suite_add_tcase(s, t5_sizes_case());
     return test_run(srunner_create(s));
 }

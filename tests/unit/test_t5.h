@@ -14,6 +14,7 @@ TCase *t5_generate_case(void);
 TCase *t5_derive_case(void);
 TCase *t5_mixed_case(void);
 TCase *t5_sample_case(void);
+TCase *t5_sizes_case(void);
 
 #define OK(ctx, call) ck_assert_msg((call) == RSD_OK, "%s: %s", #call, rsd_ctx_error(ctx))
 /* The call fails with this code and a text that names `part`. */
