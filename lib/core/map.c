@@ -24,7 +24,8 @@ static void sip_round(uint64_t v[4]) {
     v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
 }
 
-static uint64_t hash_of(uint64_t seed, const char *p, size_t n) {
+uint64_t map_hash(uint64_t seed, const void *key, size_t n) {
+    const char *p = key;
     uint64_t k1 = rotl(seed, 29) ^ 0x9E3779B97F4A7C15u;
     uint64_t v[4] = {seed ^ 0x736F6D6570736575u, k1 ^ 0x646F72616E646F6Du, seed ^ 0x6C7967656E657261u, k1 ^ 0x7465646279746573u};
     uint64_t word, last = (uint64_t)n << 56;
@@ -47,7 +48,7 @@ static uint64_t hash_of(uint64_t seed, const char *p, size_t n) {
     return h ? h : 1;
 }
 
-static uint64_t fresh_seed(const void *address) {
+uint64_t map_seed(const void *address) {
     uint64_t seed;
     if (getentropy(&seed, sizeof seed) == 0)
         return seed;
@@ -101,8 +102,8 @@ static int grow(struct map *m, struct err *e) {
 
 int map_put(struct map *m, struct text key, size_t value, struct err *e) {
     if (!m->cap)
-        m->seed = fresh_seed(m);
-    uint64_t hash = hash_of(m->seed, key.p, key.n);
+        m->seed = map_seed(m);
+    uint64_t hash = map_hash(m->seed, key.p, key.n);
     struct map_slot *s = m->cap ? find(m, key, hash) : NULL;
     if (s && s->hash) {
         s->value = value;
@@ -127,7 +128,7 @@ int map_put(struct map *m, struct text key, size_t value, struct err *e) {
 bool map_get(const struct map *m, struct text key, size_t *value) {
     if (!m->cap)
         return false;
-    const struct map_slot *s = find(m, key, hash_of(m->seed, key.p, key.n));
+    const struct map_slot *s = find(m, key, map_hash(m->seed, key.p, key.n));
     if (!s->hash)
         return false;
     if (value)

@@ -18,4 +18,8 @@ void map_free(struct map *m);
 int map_put(struct map *m, struct text key, size_t value, struct err *e); /* replaces an earlier value */
 bool map_get(const struct map *m, struct text key, size_t *value);        /* value may be NULL */
 
+/* The hash beneath, for tables of another shape: SipHash-1-3 under a random seed, never 0. address: of the table. */
+uint64_t map_seed(const void *address);
+uint64_t map_hash(uint64_t seed, const void *key, size_t n);
+
 #endif

@@ -62,8 +62,8 @@ static int compose(rsd_teacher *t, struct slot *s, struct err *e) {
                                   .question = question_text(q),
                                   .first = s->range.first,
                                   .n = s->range.n};
-    const struct stored_question *stored = t->keeps && !t->warned ? store_question(&t->store, question_id(q)) : NULL;
-    if (stored && strcmp(stored->request, s->hash) != 0) {
+    const struct asked_question *asked = t->keeps && !t->warned ? asked_find(&t->asked, question_id(q)) : NULL;
+    if (asked && asked->request && asked->request != asked_request(s->hash)) {
         t->warned = true;
         log_write(&t->ctx->log, LOG_WARN, "%s: its rows were asked for with other settings than these", t->store.log.path);
     }
@@ -170,7 +170,7 @@ static void finish_with(rsd_teacher *t, const struct slot *s, size_t n) {
     struct question *q = &t->questions[s->range.question];
     q->left -= n;
     if (q->left == 0)
-        str_free(&q->text);
+        teacher_forget(t, s->range.question);
 }
 
 /* n samples are given up; the first reason of a request is kept for the caller. */

@@ -4,71 +4,28 @@
 #include "teacher/store.h"
 
 #include "base/ctx.h"
-#include "core/hash.h"
 #include "teacher/body.h"
 #include "teacher/reply_file.h"
 
 #include <string.h>
 
-static void row_key(struct str *key, struct text id, int64_t sample) {
-    str_clear(key);
-    str_addf(key, "%lld ", (long long)sample);
-    str_add(key, id.p, id.n);
-}
-
-static void digest(struct text t, unsigned char out[32]) {
-    struct sha256 s;
-    sha256_begin(&s);
-    sha256_add(&s, t.p, t.n);
-    sha256_end(&s, out);
-}
-
-int store_has(struct store *s, struct text id, int64_t sample, bool *correct, struct err *e) {
-    size_t value = 0;
-    row_key(&s->key, id, sample);
-    if (str_status(&s->key, e))
-        return ERR_NOMEM;
-    bool there = map_get(&s->rows, (struct text){str_z(&s->key), s->key.n}, &value);
-    if (correct)
-        *correct = value == 2;
-    return there;
-}
-
-const struct stored_question *store_question(const struct store *s, struct text id) {
-    size_t i;
-    return map_get(&s->ids, id, &i) ? &s->questions[i] : NULL;
+static struct text view(const struct str *s) {
+    return (struct text){str_z(s), s->n};
 }
 
 /* Enters a row in the index. */
 static int index_row(struct store *s, const rsd_reply *r, struct err *e) {
-    struct text id = {str_z(&r->id), r->id.n};
-    unsigned char question[32];
-    int rc;
-    digest((struct text){str_z(&r->question), r->question.n}, question);
-    if ((rc = store_has(s, id, r->sample, NULL, e)) < 0)
+    struct asked_question *q;
+    int rc = asked_enter(s->asked, view(&r->id), view(&r->question), "an earlier row", &q, e);
+    if (rc)
         return rc;
-    if (rc > 0)
+    if (asked_has(s->asked, q, r->sample, NULL))
         return err_set(e, ERR_INVALID, "a second row for question %.100s, sample %lld: remove one of them", str_z(&r->id),
                        (long long)r->sample);
-    const struct stored_question *known = store_question(s, id);
-    if (known && memcmp(known->question, question, sizeof question) != 0)
-        return err_set(e, ERR_INVALID, "question %.100s has another text here than in an earlier row", str_z(&r->id));
-    if (!known) {
-        if ((rc = mem_reserve(&s->ctx->alloc, (void *)&s->questions, &s->cap_questions, s->n_questions + 1, sizeof *s->questions,
-                              e)))
-            return rc;
-        struct stored_question *q = &s->questions[s->n_questions];
-        memcpy(q->question, question, sizeof question);
-        memcpy(q->request, r->request_sha256, sizeof q->request);
-        if ((rc = map_put(&s->ids, id, s->n_questions, e)))
-            return rc;
-        s->n_questions++;
-    }
-    row_key(&s->key, id, r->sample);
-    if ((rc = str_status(&s->key, e)) ||
-        (rc = map_put(&s->rows, (struct text){str_z(&s->key), s->key.n}, r->correct == 1 ? 2 : 1, e)))
+    if ((rc = asked_mark(s->asked, q, r->sample, r->correct == 1, e)))
         return rc;
-    s->n_rows++;
+    if (!q->request)
+        q->request = asked_request(r->request_sha256);
     return 0;
 }
 
@@ -112,13 +69,10 @@ static int look_at(rsd_ctx *ctx, const char *path, struct err *e) {
     return rc < 0 ? rc : 0;
 }
 
-int store_open(struct store *s, rsd_ctx *ctx, const char *path, struct err *e) {
+int store_open(struct store *s, rsd_ctx *ctx, const char *path, struct asked *asked, struct err *e) {
     int rc;
-    *s = (struct store){.ctx = ctx};
-    map_init(&s->rows, &ctx->alloc);
-    map_init(&s->ids, &ctx->alloc);
+    *s = (struct store){.ctx = ctx, .asked = asked};
     str_init(&s->line, &ctx->alloc);
-    str_init(&s->key, &ctx->alloc);
     if ((rc = look_at(ctx, path, e)))
         return rc;
     if ((rc = append_open(&s->log, &ctx->alloc, path, e)))
@@ -146,11 +100,7 @@ int store_close(struct store *s, struct err *e) {
     if (!s->ctx)
         return 0;
     int rc = s->open ? append_close(&s->log, e) : 0;
-    map_free(&s->rows);
-    map_free(&s->ids);
     str_free(&s->line);
-    str_free(&s->key);
-    mem_free(&s->ctx->alloc, s->questions);
     *s = (struct store){0};
     return rc;
 }

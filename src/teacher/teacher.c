@@ -3,7 +3,6 @@
 
 #include "base/ctx.h"
 #include "base/options.h"
-#include "core/hash.h"
 #include "teacher/key.h"
 
 #include <math.h>
@@ -208,7 +207,7 @@ static int build(rsd_teacher *t, struct err *e) {
         str_init(&t->slots[i].body, &t->ctx->alloc);
     if (t->o.store) {
         t->keeps = true;
-        if ((rc = store_open(&t->store, t->ctx, t->o.store, e)))
+        if ((rc = store_open(&t->store, t->ctx, t->o.store, &t->asked, e)))
             return rc;
     }
     /* What the caller lent is not looked at again. */
@@ -231,7 +230,7 @@ int rsd_teacher_open(rsd_ctx *ctx, const rsd_teacher_options *options, rsd_teach
     struct str *strings[] = {&t->url, &t->model, &t->prefix, &t->template_, &t->system, &t->key};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         str_init(strings[i], &ctx->alloc);
-    map_init(&t->ids, &ctx->alloc);
+    asked_init(&t->asked, &ctx->alloc);
     t->rng = rng_make(ctx->seed, 0x7465616368); /* jitter of waits: a stream of its own */
     int rc = options_read(&t->o, sizeof t->o, &defaults, options, "rsd_teacher_options", &e);
     if (!rc)
@@ -265,7 +264,7 @@ void rsd_teacher_close(rsd_teacher *t) {
     for (size_t i = t->first_ready; i < t->n_ready; i++)
         rsd_reply_close(t->ready[i]);
     rsd_reply_close(t->current);
-    map_free(&t->ids);
+    asked_free(&t->asked);
     mem_free(a, t->slots);
     mem_free(a, t->questions);
     mem_free(a, t->ranges);
@@ -294,8 +293,11 @@ struct text question_answer(const struct question *q) {
 }
 
 int teacher_queue(rsd_teacher *t, struct range range, struct err *e) {
-    if (t->first_range > 0 && t->first_range == t->n_ranges)
-        t->first_range = t->n_ranges = 0;
+    if (t->first_range > 0 && t->n_ranges == t->cap_ranges && t->first_range >= t->n_ranges / 2) {
+        t->n_ranges -= t->first_range;
+        memmove(t->ranges, t->ranges + t->first_range, t->n_ranges * sizeof *t->ranges);
+        t->first_range = 0;
+    }
     int rc = mem_reserve(&t->ctx->alloc, (void *)&t->ranges, &t->cap_ranges, t->n_ranges + 1, sizeof *t->ranges, e);
     if (rc)
         return rc;
@@ -304,16 +306,20 @@ int teacher_queue(rsd_teacher *t, struct range range, struct err *e) {
     return 0;
 }
 
+void teacher_forget(rsd_teacher *t, size_t question) {
+    str_free(&t->questions[question].text);
+    t->questions[question].next = t->free_questions;
+    t->free_questions = question + 1;
+}
+
 /* Queues the samples that the store does not have, as runs of neighbours. */
-static int queue_missing(rsd_teacher *t, size_t question, struct err *e) {
+static int queue_missing(rsd_teacher *t, const struct asked_question *asked, size_t question, struct err *e) {
     struct question *q = &t->questions[question];
     struct range run = {.question = question};
     int rc = 0;
     for (int32_t s = 0; s < t->o.samples; s++) {
         bool correct = false;
-        int there = t->keeps ? store_has(&t->store, question_id(q), s, &correct, e) : 0;
-        if (there < 0)
-            return there;
+        bool there = asked_has(&t->asked, asked, s, &correct);
         if (there) {
             t->stats.already++;
             t->stats.correct += correct;
@@ -330,50 +336,51 @@ static int queue_missing(rsd_teacher *t, size_t question, struct err *e) {
         }
     }
     if (q->left == 0)
-        str_free(&q->text);
+        teacher_forget(t, question);
     return 0;
 }
 
-static int same_question(const struct text id, const unsigned char a[32], const unsigned char b[32], const char *where,
-                         struct err *e) {
-    if (memcmp(a, b, 32) == 0)
+/* A place for a question, used before or new. */
+static int find_place(rsd_teacher *t, size_t *at, struct err *e) {
+    int rc;
+    if (t->free_questions) {
+        *at = t->free_questions - 1;
+        t->free_questions = t->questions[*at].next;
         return 0;
-    return err_set(e, ERR_INVALID, "question %.*s: %s has another text under this id: ids must be unique",
-                   (int)(id.n < 100 ? id.n : 100), id.p, where);
+    }
+    if ((rc = mem_reserve(&t->ctx->alloc, (void *)&t->questions, &t->cap_questions, t->n_questions + 1, sizeof *t->questions, e)))
+        return rc;
+    *at = t->n_questions++;
+    str_init(&t->questions[*at].text, &t->ctx->alloc);
+    return 0;
 }
 
 static int submit(rsd_teacher *t, const rsd_question *in, struct err *e) {
     struct text id = {in->id, in->id_len}, text = {in->question, in->question_len};
-    struct question q = {.id_len = id.n, .question_len = text.n, .has_answer = in->answer != NULL};
-    struct sha256 sha;
-    size_t known;
+    struct asked_question *asked;
+    size_t at;
     int rc;
     if (!text_is_utf8(id) || !text_is_utf8(text))
         return err_set(e, ERR_INVALID, "question %.100s: id and question must be UTF-8", in->id);
-    sha256_begin(&sha);
-    sha256_add(&sha, text.p, text.n);
-    sha256_end(&sha, q.digest);
-    if (map_get(&t->ids, id, &known))
-        return same_question(id, t->questions[known].digest, q.digest, "an earlier question",
-                             e); /* all its samples were queued then */
-    const struct stored_question *stored = t->keeps ? store_question(&t->store, id) : NULL;
-    if (stored && (rc = same_question(id, stored->question, q.digest, "the store", e)))
+    if ((rc = asked_enter(&t->asked, id, text, "an earlier question or row", &asked, e)) || asked->submitted)
+        return rc; /* all its samples were queued then */
+    if ((rc = find_place(t, &at, e)))
         return rc;
-    if ((rc = mem_reserve(&t->ctx->alloc, (void *)&t->questions, &t->cap_questions, t->n_questions + 1, sizeof *t->questions, e)))
-        return rc;
-    str_init(&q.text, &t->ctx->alloc);
-    str_add(&q.text, id.p, id.n);
-    str_add(&q.text, text.p, text.n);
+    struct question *q = &t->questions[at];
+    *q = (struct question){.id_len = id.n, .question_len = text.n, .has_answer = in->answer != NULL};
+    str_init(&q->text, &t->ctx->alloc);
+    str_add(&q->text, id.p, id.n);
+    str_add(&q->text, text.p, text.n);
     if (in->answer) {
-        str_add(&q.text, in->answer, in->answer_len);
-        q.answer_len = in->answer_len;
+        str_add(&q->text, in->answer, in->answer_len);
+        q->answer_len = in->answer_len;
     }
-    if ((rc = str_status(&q.text, e)) || (rc = map_put(&t->ids, id, t->n_questions, e))) {
-        str_free(&q.text);
+    if ((rc = str_status(&q->text, e))) {
+        teacher_forget(t, at);
         return rc;
     }
-    t->questions[t->n_questions] = q;
-    return queue_missing(t, t->n_questions++, e);
+    asked->submitted = true;
+    return queue_missing(t, asked, at, e);
 }
 
 int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q) {

@@ -7,7 +7,6 @@
 #ifndef TEACHER_TEACHER_H
 #define TEACHER_TEACHER_H
 
-#include "core/map.h"
 #include "core/rng.h"
 #include "reasondistill/teacher.h"
 #include "teacher/cassette.h"
@@ -17,12 +16,13 @@
 #include "teacher/store.h"
 #include "teacher/transport.h"
 
+/* A question in work. Its place is used again once nothing of it is left. */
 struct question {
-    struct str text; /* id, question, answer, one after another; freed once nothing is left */
+    struct str text; /* id, question, answer, one after another */
     size_t id_len, question_len, answer_len;
     bool has_answer;
-    unsigned char digest[32]; /* of the question */
-    uint64_t left;            /* samples not yet stored or failed */
+    uint64_t left; /* samples not yet stored or failed */
+    size_t next;   /* place + 1 in `free_questions` */
 };
 
 struct range {
@@ -68,10 +68,11 @@ struct rsd_teacher {
     struct store store;
     bool keeps; /* there is a store */
     bool warned;
-    struct map ids; /* id -> question */
+    struct asked asked; /* what was submitted, and what the store has */
     struct question *questions;
     size_t n_questions, cap_questions;
-    struct range *ranges; /* ring without wrap: [first_range, n_ranges) are waiting */
+    size_t free_questions; /* 1 + the first place that may be used again, 0: none */
+    struct range *ranges;  /* ring without wrap: [first_range, n_ranges) are waiting */
     size_t first_range, n_ranges, cap_ranges;
     struct slot *slots;
     size_t n_slots, flying, sleeping;
@@ -90,6 +91,8 @@ struct text question_text(const struct question *q);
 struct text question_answer(const struct question *q);
 
 int teacher_queue(rsd_teacher *t, struct range range, struct err *e);
+/* Nothing of the question is left. */
+void teacher_forget(rsd_teacher *t, size_t question);
 
 /* What came of a request: rows, a failure, another try, or nothing. Only failures of our own side (memory, store) are
  * returned. (flow.c) */

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Requests a second that `reasondistill collect` completes and stores on one core, and its memory (standard library only).
 
-    bench_teacher.py COMMAND SERVER [--requests N] [--concurrency C]
+    bench_teacher.py COMMAND SERVER [--requests N] [--samples S] [--concurrency C]
 
 SERVER (tests/tools/answer_server) sits on another core and answers at once: 100 tokens with five alternatives each. Prints one JSON object:
-requests_per_s by the clock, requests_per_cpu_s by the client's own time (what it would be alone on its core), rss at a tenth of the rows and at the end.
+N / S questions of S samples, a request each. requests_per_s by the clock, requests_per_cpu_s by the client's own time (what it would be alone on its core), rss at a tenth of the rows and at the end.
 """
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ def main() -> int:
     parser.add_argument("command")
     parser.add_argument("server")
     parser.add_argument("--requests", type=int, default=20000)
+    parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=16)
     a = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         questions, store = Path(folder) / "q.jsonl", Path(folder) / "teacher.jsonl"
-        questions.write_text("".join(f'{{"id":"q{i}","question":"What is {i} + {i}?","answer":"{2 * i}"}}\n' for i in range(a.requests)))
+        questions.write_text("".join(f'{{"id":"q{i}","question":"What is {i} + {i}?","answer":"{2 * i}"}}\n' for i in range(a.requests // a.samples)))
         server = subprocess.Popen([a.server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.sched_setaffinity(0, cores[-1:]))
         port = int(server.stdout.readline())
         start = time.monotonic()
         client = subprocess.Popen([a.command, "collect", "--questions", str(questions), "--teacher", f"http://127.0.0.1:{port}/v1", "--model", "m",
-                                   "--api", "completions", "--out", str(store), "--concurrency", str(a.concurrency)],
+                                   "--api", "completions", "--out", str(store), "--concurrency", str(a.concurrency), "--samples", str(a.samples), "--per-request", "1"],
                                   stderr=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores[:1]))
         row, first, last = 0, 0, 0
         while client.poll() is None:
@@ -64,7 +65,7 @@ def main() -> int:
         print(json.dumps({"requests": counts["requests"], "stored": stored, "seconds": round(seconds, 2), "requests_per_s": round(stored / seconds),
                           "client_cpu_s": round(cpu, 2), "requests_per_cpu_s": round(stored / cpu), "store_mib": round(store.stat().st_size / 2**20, 1),
                           "rss_mib_at_a_tenth": round(first / 1024, 1), "rss_mib_at_the_end": round(last / 1024, 1)}))
-        return 0 if code == 0 and stored == a.requests else 1
+        return 0 if code == 0 and stored == a.requests // a.samples * a.samples else 1
 
 
 sys.exit(main())

@@ -6,6 +6,7 @@
 
 #include <check.h>
 
+Suite *teacher_asked_suite(void);
 Suite *teacher_dialects_suite(void);
 Suite *teacher_flow_suite(void);
 Suite *teacher_pace_suite(void);

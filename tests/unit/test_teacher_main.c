@@ -5,6 +5,7 @@
 
 int main(void) {
     SRunner *r = srunner_create(teacher_reply_suite());
+    srunner_add_suite(r, teacher_asked_suite());
     srunner_add_suite(r, teacher_dialects_suite());
     srunner_add_suite(r, teacher_store_suite());
     srunner_add_suite(r, teacher_policy_suite());
