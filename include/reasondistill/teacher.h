@@ -97,6 +97,30 @@ RSD_API int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q);
  * comes RSD_END with `stopped` set in the stats. */
 RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply);
 
+/* For a host with an event loop of its own: what to wait for instead of waiting in rsd_teacher_poll.
+ *
+ *     for (;;) {
+ *         while ((status = rsd_teacher_poll(t, 0, &reply)) == RSD_OK) ...
+ *         if (status != RSD_AGAIN) break;       RSD_END, or an error
+ *         rsd_teacher_wait_fds(t, fds, 64, &n, &timeout_ms);
+ *         poll() or epoll on these and on the host's own
+ *     } */
+enum { RSD_FD_READ = 1, RSD_FD_WRITE = 2 };
+
+typedef struct rsd_fd { /* stays as it is in all versions */
+    int fd;             /* belongs to the teacher: neither close it nor read from it */
+    int events;         /* RSD_FD_READ | RSD_FD_WRITE: what it is to become ready for */
+} rsd_fd;
+
+/* Starts requests that may start, waits for nothing, and tells the descriptors of the requests in flight: fds[0 .. *n), good
+ * until the next call on t. Where *n > cap only the first cap are written: call
+ * again with more room. *timeout_ms, 0 or more: how long to wait at most; then, or when one of them is ready, or after
+ * rsd_teacher_submit, call rsd_teacher_poll(t, 0, ..) until it no longer returns RSD_OK. 0: call it now (a reply, a failure or
+ * RSD_END is there).
+ * With libcurl before 8.8, descriptors from 1024 (FD_SETSIZE) on cannot be told; *timeout_ms is then at most 10.
+ * RSD_EINVAL (n or timeout_ms NULL, fds NULL with a cap), RSD_ENOMEM, RSD_EIO. */
+RSD_API int rsd_teacher_wait_fds(rsd_teacher *t, rsd_fd *fds, size_t cap, size_t *n, int *timeout_ms);
+
 /* Starts no further request: poll until RSD_END hands out what is in flight. Safe to call again. */
 RSD_API int rsd_teacher_stop(rsd_teacher *t);
 

@@ -16,9 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/select.h>
 #include <time.h>
 
 enum { MAX_SAMPLES_PER_REQUEST = 1024 };
+static const double progress_every = 0.2, /* seconds between questions to on_progress */
+    look_every = 1, blind_every = 0.01;   /* seconds that a host's loop may wait at most; without all descriptors */
 
 struct flight { /* one easy handle, used again and again */
     struct http *http;
@@ -51,6 +54,7 @@ struct http {
     struct flight *idle;
     struct flight *told; /* its body is lent to the caller until the next poll */
     long timeout_ms, connect_ms;
+    bool blind; /* a descriptor is too large for an fd_set */
 };
 
 /* ---- the library, once ---- */
@@ -119,6 +123,15 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
     return f->silent;
 }
 
+#if LIBCURL_VERSION_NUM < 0x080800
+static int on_socket(void *user, curl_socket_t fd, curlsocktype purpose) {
+    struct http *h = user;
+    (void)purpose;
+    h->blind |= fd >= FD_SETSIZE;
+    return CURL_SOCKOPT_OK;
+}
+#endif
+
 /* ---- flights ---- */
 
 static void free_flight(struct flight *f) {
@@ -159,6 +172,10 @@ static int set_up(struct http *h, struct flight *f, struct err *e) {
         SET(CURLOPT_XFERINFOFUNCTION, on_progress);
         SET(CURLOPT_XFERINFODATA, f);
     }
+#if LIBCURL_VERSION_NUM < 0x080800
+    SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
+    SET(CURLOPT_SOCKOPTDATA, h);
+#endif
 #undef SET
     return bad ? err_set(e, ERR_IO, "libcurl: %s", curl_easy_strerror(bad)) : 0;
 }
@@ -306,8 +323,8 @@ static int http_poll(struct transport *t, double seconds, struct outcome *out, s
         if (!bad && next_done(h, out))
             return 1;
         double left = until - clock_seconds();
-        if (h->first_byte > 0 && left > 0.2)
-            left = 0.2; /* on_progress is asked meanwhile */
+        if (h->first_byte > 0 && left > progress_every)
+            left = progress_every; /* on_progress is asked meanwhile */
         if (!bad && clock_seconds() >= until)
             return 0;
         if (!bad) /* rounded up: no busy loop in the last millisecond */
@@ -315,6 +332,59 @@ static int http_poll(struct transport *t, double seconds, struct outcome *out, s
         if (bad)
             return err_set(e, ERR_IO, "libcurl: %s", curl_multi_strerror(bad));
     }
+}
+
+#if LIBCURL_VERSION_NUM >= 0x080800
+static CURLMcode wanted(struct http *h, rsd_fd *fds, size_t cap, size_t *n, struct err *e) {
+    unsigned all = 0;
+    CURLMcode bad = curl_multi_waitfds(h->multi, NULL, 0, &all);
+    struct curl_waitfd *w = bad ? NULL : mem_zero(&h->ctx->alloc, all, sizeof *w, e);
+    *n = 0;
+    if (!bad && !w)
+        return CURLM_OUT_OF_MEMORY;
+    bad = bad ? bad : curl_multi_waitfds(h->multi, w, all, &all);
+    for (size_t i = 0; !bad && i < all; i++, ++*n)
+        if (i < cap)
+            fds[i] = (rsd_fd){w[i].fd, (w[i].events & CURL_WAIT_POLLIN ? RSD_FD_READ : 0) |
+                                           (w[i].events & CURL_WAIT_POLLOUT ? RSD_FD_WRITE : 0)};
+    mem_free(&h->ctx->alloc, w);
+    return bad;
+}
+#else
+static CURLMcode wanted(struct http *h, rsd_fd *fds, size_t cap, size_t *n, struct err *e) {
+    fd_set in, out, other;
+    int last = -1;
+    (void)e;
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_ZERO(&other);
+    *n = 0;
+    CURLMcode bad = curl_multi_fdset(h->multi, &in, &out, &other, &last);
+    for (int fd = 0; !bad && fd <= last; fd++) {
+        int events = (FD_ISSET(fd, &in) ? RSD_FD_READ : 0) | (FD_ISSET(fd, &out) ? RSD_FD_WRITE : 0);
+        if (!events)
+            continue;
+        if (*n < cap)
+            fds[*n] = (rsd_fd){fd, events};
+        ++*n;
+    }
+    return bad;
+}
+#endif
+
+static int http_wait(struct transport *t, rsd_fd *fds, size_t cap, size_t *n, double *seconds, struct err *e) {
+    struct http *h = (struct http *)t;
+    long ms = -1;
+    CURLMcode bad = wanted(h, fds, cap, n, e);
+    bad = bad ? bad : curl_multi_timeout(h->multi, &ms);
+    if (bad)
+        return err_set(e, bad == CURLM_OUT_OF_MEMORY ? ERR_NOMEM : ERR_IO, "libcurl: %s", curl_multi_strerror(bad));
+    double most = h->blind ? blind_every : h->first_byte > 0 ? progress_every : look_every;
+    if (ms >= 0 && (double)ms / 1000 < most)
+        most = (double)ms / 1000;
+    if (most < *seconds)
+        *seconds = most;
+    return 0;
 }
 
 static void http_close(struct transport *t) {
@@ -462,7 +532,7 @@ static int build(struct http *h, const struct http_options *o, struct err *e) {
 }
 
 int http_open(struct transport **out, rsd_ctx *ctx, const struct http_options *o, struct err *e) {
-    static const struct transport_ops ops = {.start = http_start, .poll = http_poll, .close = http_close};
+    static const struct transport_ops ops = {.start = http_start, .poll = http_poll, .wait = http_wait, .close = http_close};
     int rc;
     *out = NULL;
     pthread_once(&once, init_curl);

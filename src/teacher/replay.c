@@ -233,6 +233,15 @@ static int replay_poll(struct transport *t, double seconds, struct outcome *out,
     return 1;
 }
 
+static int replay_wait(struct transport *t, rsd_fd *fds, size_t cap, size_t *n, double *seconds, struct err *e) {
+    const struct replay *p = (const struct replay *)t;
+    (void)fds, (void)cap, (void)e;
+    *n = 0;
+    if (p->first_waiting < p->n_waiting)
+        *seconds = 0;
+    return 0;
+}
+
 static void replay_close(struct transport *t) {
     struct replay *p = (struct replay *)t;
     const struct allocator *a = &p->ctx->alloc;
@@ -246,7 +255,8 @@ static void replay_close(struct transport *t) {
     mem_free(a, p);
 }
 
-static const struct transport_ops replay_ops = {.start = replay_start, .poll = replay_poll, .close = replay_close};
+static const struct transport_ops replay_ops = {
+    .start = replay_start, .poll = replay_poll, .wait = replay_wait, .close = replay_close};
 
 int replay_open(struct transport **out, rsd_ctx *ctx, const char *path, struct err *e) {
     *out = NULL;

@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "teacher/key.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -415,6 +416,11 @@ static double patience(const rsd_teacher *t, double now, double deadline) {
     return until > now ? until - now : 0;
 }
 
+/* Nothing is queued or in flight, or will be. */
+static bool at_end(const rsd_teacher *t) {
+    return t->flying == 0 && t->sleeping == 0 && (t->stats.stopped || t->first_range == t->n_ranges);
+}
+
 static int poll(rsd_teacher *t, double wait, const rsd_reply **reply, struct err *e) {
     double deadline = clock_seconds() + wait;
     for (;;) {
@@ -430,7 +436,7 @@ static int poll(rsd_teacher *t, double wait, const rsd_reply **reply, struct err
             err_clear(&t->failure);
             return e->code;
         }
-        if (t->flying == 0 && t->sleeping == 0 && (t->stats.stopped || t->first_range == t->n_ranges))
+        if (at_end(t))
             return t->keeps && (rc = append_sync(&t->store.log, e)) ? rc : RSD_END;
         rc = t->transport->ops->poll(t->transport, patience(t, now, deadline), &out, e);
         if (rc < 0 || (rc == 1 && (rc = teacher_take(t, &out, e)) < 0))
@@ -451,6 +457,31 @@ int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply) {
     t->current = NULL;
     int rc = poll(t, wait_ms / 1000.0, reply, &e);
     return ctx_return(t->ctx, rc, &e);
+}
+
+static int wait_fds(rsd_teacher *t, rsd_fd *fds, size_t cap, size_t *n, int *timeout_ms, struct err *e) {
+    double now = clock_seconds(), seconds;
+    int rc = teacher_fill(t, now, e);
+    if (rc)
+        return rc;
+    seconds = patience(t, now, now + INT_MAX / 1000);
+    if ((rc = t->transport->ops->wait(t->transport, fds, cap, n, &seconds, e)))
+        return rc;
+    bool at_once = t->first_ready < t->n_ready || t->failure.code || at_end(t);
+    *timeout_ms = at_once || seconds <= 0 ? 0 : (int)ceil(seconds * 1000);
+    return 0;
+}
+
+int rsd_teacher_wait_fds(rsd_teacher *t, rsd_fd *fds, size_t cap, size_t *n, int *timeout_ms) {
+    struct err e = {0};
+    if (!t)
+        return RSD_EINVAL;
+    if (!n || !timeout_ms || (!fds && cap > 0))
+        return ctx_fail(t->ctx, RSD_EINVAL,
+                        "rsd_teacher_wait_fds: n and timeout_ms must not be NULL, nor fds where cap is not 0");
+    *n = 0;
+    *timeout_ms = 0;
+    return ctx_return(t->ctx, wait_fds(t, fds, cap, n, timeout_ms, &e), &e);
 }
 
 int rsd_teacher_stop(rsd_teacher *t) {

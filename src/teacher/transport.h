@@ -4,7 +4,7 @@
 #define TEACHER_TRANSPORT_H
 
 #include "core/str.h"
-#include "reasondistill/ctx.h"
+#include "reasondistill/teacher.h"
 #include "teacher/pace.h"
 
 struct request {      /* borrowed until it has come back */
@@ -51,6 +51,8 @@ struct transport_ops {
     int (*start)(struct transport *t, const struct request *r, struct err *e);
     /* 1: *out; 0: nothing within `seconds`; negative: the transport itself failed. */
     int (*poll)(struct transport *t, double seconds, struct outcome *out, struct err *e);
+    /* rsd_teacher_wait_fds; lowers *seconds to when poll must be called although no descriptor is ready. */
+    int (*wait)(struct transport *t, rsd_fd *fds, size_t cap, size_t *n, double *seconds, struct err *e);
     void (*close)(struct transport *t);
 };
 

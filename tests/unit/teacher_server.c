@@ -20,8 +20,8 @@ struct server start_server_in(const char *dir, const char *tool, const char *con
     struct server s = {.dir = dir};
     char path[1024];
     int in[2], out[2];
-    char *argv[40] = {(char *)(uintptr_t) "python3", path};
-    size_t n = 2;
+    char *argv[40] = {(char *)(uintptr_t) "python3", (char *)(uintptr_t) "-IS", path}; /* no site: starts faster */
+    size_t n = 3;
     snprintf(path, sizeof path, TEST_SOURCE_ROOT "/tests/tools/%s", tool);
     s.log = test_path(s.dir, "requests.jsonl");
     argv[n++] = (char *)(uintptr_t)s.log;

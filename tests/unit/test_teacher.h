@@ -15,6 +15,7 @@ Suite *teacher_store_suite(void);
 Suite *teacher_http_suite(void);
 Suite *teacher_tls_suite(void);
 Suite *teacher_tools_suite(void);
+Suite *teacher_wait_suite(void);
 Suite *teacher_policy_suite(void);
 
 rsd_ctx *open_ctx(void);
