@@ -341,6 +341,14 @@ static int queue_missing(rsd_teacher *t, const struct asked_question *asked, siz
     return 0;
 }
 
+/* A question that memory ran out for leaves nothing behind, so that it can be submitted again. Its ranges are the last. */
+static void undo(rsd_teacher *t, size_t question, const rsd_teacher_stats *before) {
+    while (t->n_ranges > t->first_range && t->ranges[t->n_ranges - 1].question == question)
+        t->n_ranges--;
+    t->stats = *before;
+    teacher_forget(t, question);
+}
+
 /* A place for a question, used before or new. */
 static int find_place(rsd_teacher *t, size_t *at, struct err *e) {
     int rc;
@@ -376,12 +384,11 @@ static int submit(rsd_teacher *t, const rsd_question *in, struct err *e) {
         str_add(&q->text, in->answer, in->answer_len);
         q->answer_len = in->answer_len;
     }
-    if ((rc = str_status(&q->text, e))) {
-        teacher_forget(t, at);
-        return rc;
-    }
-    asked->submitted = true;
-    return queue_missing(t, asked, at, e);
+    const rsd_teacher_stats before = t->stats;
+    if ((rc = str_status(&q->text, e)) || (rc = queue_missing(t, asked, at, e)))
+        undo(t, at, &before);
+    asked->submitted = !rc;
+    return rc;
 }
 
 int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q) {

@@ -157,12 +157,74 @@ START_TEST(a_run_without_end_holds_what_the_ids_need) {
 }
 END_TEST
 
+/* Samples 1, 3, 5 .. are in the store, so that the question becomes as many ranges. */
+START_TEST(a_question_that_memory_ran_out_for_can_be_submitted_again) {
+    enum { SAMPLES = 40 };
+    const char *dir = test_dir(), *file = test_path(dir, "replies.jsonl"), *half = test_path(dir, "half.jsonl");
+    const char *store = test_path(dir, "teacher.jsonl");
+    static const char row[] = "{\"id\":\"a\",\"sample\":%d,\"request_sha256\":null,\"model\":\"m\",\"question\":\"1?\","
+                              "\"text\":\"1\",\"tokens\":[\"1\"],\"logprobs\":[-0.5],\"top\":[[[\"1\",-0.5]]],"
+                              "\"finish\":\"stop\",\"usage\":null,\"correct\":null}\n";
+    FILE *all = fopen(file, "w"), *odd = fopen(half, "w");
+    ck_assert(all && odd);
+    for (int i = 0; i < SAMPLES; i++) {
+        fprintf(all, row, i);
+        if (i % 2)
+            fprintf(odd, row, i);
+    }
+    ck_assert(fclose(all) == 0 && fclose(odd) == 0);
+    size_t n, refused = 0;
+    char *rows = test_read(half, &n);
+    for (size_t i = 1;; i++) {
+        struct fail_alloc f;
+        rsd_ctx_options c;
+        rsd_ctx *ctx = NULL;
+        rsd_teacher_options o;
+        rsd_teacher *t = NULL;
+        rsd_question q = {"a", 1, "1?", 2, NULL, 0};
+        size_t replies;
+        char url[512];
+        test_write(store, rows, n);
+        fail_alloc_init(&f, 0, false);
+        rsd_ctx_options_init(&c, sizeof c);
+        c.resize = f.a.resize;
+        c.resize_user = f.a.user;
+        ck_assert_int_eq(rsd_ctx_open(&c, &ctx), RSD_OK);
+        rsd_teacher_options_init(&o, sizeof o);
+        snprintf(url, sizeof url, "replay:%s", file);
+        o.url = url;
+        o.store = store;
+        o.samples = SAMPLES;
+        ck_assert_msg(rsd_teacher_open(ctx, &o, &t) == RSD_OK, "%s", rsd_ctx_error(ctx));
+        f.fail_at = f.count + i;
+        int rc = rsd_teacher_submit(t, &q);
+        bool over = !f.failed;
+        ck_assert_int_eq(rc, over ? RSD_OK : RSD_ENOMEM);
+        refused += rc != RSD_OK;
+        f.fail_at = 0;
+        ck_assert_uint_eq(stats_of(t).queued, over ? SAMPLES / 2 : 0);
+        ck_assert_int_eq(rsd_teacher_submit(t, &q), RSD_OK);
+        ck_assert_uint_eq(stats_of(t).already, SAMPLES / 2);
+        ck_assert_int_eq(run_to_end(t, &replies, NULL), RSD_END);
+        ck_assert_uint_eq(replies, SAMPLES / 2);
+        rsd_teacher_close(t);
+        rsd_ctx_close(ctx);
+        ck_assert_uint_eq(f.live, 0);
+        if (over)
+            break;
+    }
+    ck_assert_uint_ge(refused, 3);
+    free(rows);
+}
+END_TEST
+
 Suite *teacher_asked_suite(void) {
     Suite *s = suite_create("teacher: asked");
     TCase *t = tcase_create("asked");
     tcase_add_test(t, samples_are_known_wherever_they_lie);
     tcase_add_test(t, a_row_takes_no_memory_and_a_question_little_more_than_its_id);
     tcase_add_test(t, an_id_keeps_its_question);
+    tcase_add_test(t, a_question_that_memory_ran_out_for_can_be_submitted_again);
     tcase_add_test(t, a_run_without_end_holds_what_the_ids_need);
     suite_add_tcase(s, t);
     return s;
