@@ -58,7 +58,7 @@ TABLE: list[tuple[str, int, str]] = [
     (f"{MERGE} --alpha 1.5", 2, "--alpha takes 0 to 1, not 1.5"),
     (f"{MERGE} --alpha nan", 2, "--alpha takes a number, not nan"),
     (f"{ALIGN} --json", 2, "--json writes to standard output"),
-    ("align --tokenizer spiece.model --in teacher.jsonl", 2, "needs --out FILE, or --json"),
+    ("align --tokenizer spiece.model --in teacher.jsonl", 2, "needs --out FILE, --json or --compare"),
     (f"{ALIGN} --method soft", 2, "--method takes span|dtw, not soft"),
     (f"{BUILD} --formats zs-ao,zs", 2, "there is no format zs: "),
     (f"{BUILD} --shots 0", 2, "--shots takes 1 to 64, not 0"),

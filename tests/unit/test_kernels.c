@@ -13,6 +13,7 @@ Suite *loss_suite(void);
 Suite *distill_suite(void);
 Suite *mixed_suite(void);
 Suite *select_suite(void);
+Suite *slope_suite(void);
 
 /* Awkward shapes, one that is a single task, some that are many. */
 static const size_t shapes[][2] = {{1, 1}, {3, 17}, {17, 3}, {129, 129}, {1, 40000}, {300, 257}};
@@ -448,5 +449,6 @@ int main(void) {
     srunner_add_suite(r, distill_suite());
     srunner_add_suite(r, mixed_suite());
     srunner_add_suite(r, select_suite());
+    srunner_add_suite(r, slope_suite());
     return test_run(r);
 }
