@@ -78,8 +78,9 @@ void rsd_aligner_close(rsd_aligner *a) {
     str_free(&a->surfaces);
     str_free(&a->id);
     str_free(&a->json);
-    void *const blocks[] = {a->steps, a->other,       a->tops,    a->ids,       a->regions, a->surface_at, a->map_offsets, a->map,
-                            a->path,  a->row_offsets, a->row_ids, a->row_probs, a->placed,  a->given,      a->kinds};
+    void *const blocks[] = {a->steps,       a->other, a->tops,  a->ids,         a->regions,        a->surface_at,
+                            a->map_offsets, a->map,   a->path,  a->row_offsets, a->row_ids,        a->row_probs,
+                            a->placed,      a->given, a->kinds, a->chunk_ends,  a->chunk_logprobs, a->starts};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(m, blocks[i]);
     mem_free(m, a);
@@ -123,7 +124,7 @@ static int read_step(rsd_aligner *a, const rsd_reply *r, size_t i, size_t at, st
         return err_set(e, ERR_FORMAT, "token %zu: its log-probability is %s, expected a number of at most 0", i,
                        isnan(logprob) ? "missing or not a number" : "positive");
     struct step *s = &a->steps[i];
-    *s = (struct step){{{a->reply.p + at, n}, fmax(exp(logprob), LEAST)}, at, at + n, a->n_tops, 0, i, false};
+    *s = (struct step){{{a->reply.p + at, n}, fmax(exp(logprob), LEAST)}, at, at + n, a->n_tops, 0, i, false, logprob};
     if ((code = mem_reserve(m, &a->tops, &a->cap.tops, a->n_tops + tops, sizeof *a->tops, e)))
         return code;
     for (size_t j = 0; j < tops; j++) {
@@ -308,6 +309,7 @@ static int align(rsd_aligner *a, const rsd_reply *r, const struct text *own, str
     if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = room_for_result(a, e)))
         return code;
     code = a->method == RSD_ALIGN_DTW ? align_dtw(a, e) : align_span(a, e);
+    code = code ? code : align_chunks(a, e);
     return code ? code : str_status(&a->text, e);
 }
 

@@ -13,14 +13,17 @@ struct choice {
     double prob;
 };
 
+#define NO_STEP SIZE_MAX
+
 /* One step of the teacher: it wrote `token`, bytes begin .. end of the reply's text, and had tops[first .. first+n) to choose
  * from (the token may be among them). */
 struct step {
     struct choice token;
     size_t begin, end;
     size_t first, n;
-    size_t origin; /* the reply's token; of new bytes the one before */
-    bool bridge;   /* the texts differ here */
+    size_t origin;  /* the reply's token; of new bytes the one before */
+    bool bridge;    /* the texts differ here */
+    double logprob; /* as the teacher told it; NaN: it told nothing about these bytes */
 };
 
 /* Piece j of the student: bytes begin .. end of the reply's text. Regions lie end to end: what no piece covers belongs to the
@@ -68,11 +71,15 @@ struct rsd_aligner {
     struct path_step *path; /* dtw */
     size_t n_path;
     uint64_t cost;
+    uint32_t *chunk_ends; /* [n_chunks] piece behind each chunk (chunk.c) */
+    float *chunk_logprobs;
+    size_t n_chunks;
+    size_t *starts; /* [S] step that piece j starts with, or NO_STEP where it goes on with one */
     rsd_alignment out;
 
     struct {
         size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds,
-            path, other;
+            path, other, chunk_ends, chunk_logprobs, starts;
     } cap;
     struct step *other; /* where the text is not the reply's own: the reply's steps, while `steps` lie over the text */
     size_t n_other;
@@ -86,6 +93,11 @@ struct rsd_aligner {
 /* Each fills map, rows, kinds, placed and given from steps and pieces. ERR_NOMEM. */
 int align_span(rsd_aligner *a, struct err *e);
 int align_dtw(rsd_aligner *a, struct err *e);
+/* Fills chunks and starts from what the method left. ERR_NOMEM. */
+int align_chunks(rsd_aligner *a, struct err *e);
+/* What the teacher gave its choices at the token that piece j starts with, largest first, at most `most` (>= 1): how many; 0
+ * where piece j goes on with a token. Together at most 1. */
+size_t align_top_probs(const rsd_aligner *a, size_t j, float *out, size_t most);
 /* Lays the steps out over another text, which becomes the reply's (bridge.c). */
 int align_bridge(rsd_aligner *a, struct text t, struct err *e);
 void bridge_work_free(rsd_aligner *a);

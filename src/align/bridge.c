@@ -13,6 +13,7 @@
  * length times number of changes. A gap too large for it is taken as written anew. */
 #include "align/align.h"
 
+#include <math.h>
 #include <string.h>
 
 /* RUN: so many equal bytes in a row are no accident; tokens outside such runs are marked. */
@@ -145,7 +146,7 @@ static int add_step(rsd_aligner *a, struct step s, struct err *e) {
 static int add_new(rsd_aligner *a, struct text t, size_t begin, size_t end, size_t origin, struct err *e) {
     if (begin == end)
         return 0;
-    struct step s = {{{t.p + begin, end - begin}, 1}, begin, end, a->n_tops, 0, origin, true};
+    struct step s = {{{t.p + begin, end - begin}, 1}, begin, end, a->n_tops, 0, origin, true, NAN};
     return add_step(a, s, e);
 }
 
@@ -206,6 +207,7 @@ static int place(rsd_aligner *a, struct text t, size_t i, size_t *at, struct err
     bool whole = equal == s.end - s.begin && end - begin == equal, cleaned = equal == kept && end - begin == kept;
     bool cut = cleaned && last - first == kept && (first == s.begin || !begin) && (last == s.end || end == t.n);
     s.token.bytes = (struct text){t.p + begin, end - begin};
+    s.logprob = whole ? s.logprob : NAN;
     s.begin = begin;
     s.end = end;
     s.bridge = !(whole || cut) || (longest < RUN && longest < t.n);

@@ -10,24 +10,27 @@ struct closed {
     const struct allocator *a;
     int32_t *tokens, *row_ids;
     uint32_t *row_offsets;
-    float *row_probs, *placed;
-    uint8_t *kinds;
-    size_t cap_tokens, cap_row_ids, cap_row_offsets, cap_row_probs, cap_placed, cap_kinds;
+    float *row_probs, *placed, *top_probs;
+    uint8_t *kinds, *top_counts;
+    size_t cap_tokens, cap_row_ids, cap_row_offsets, cap_row_probs, cap_placed, cap_kinds, cap_top_probs, cap_top_counts;
     struct str unknown;
 };
 
 static void closed_free(struct closed *c) {
-    void *const blocks[] = {c->tokens, c->row_ids, c->row_offsets, c->row_probs, c->placed, c->kinds};
+    void *const blocks[] = {c->tokens, c->row_ids, c->row_offsets, c->row_probs,
+                            c->placed, c->kinds,   c->top_probs,   c->top_counts};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(c->a, blocks[i]);
     str_free(&c->unknown);
 }
 
-static int room(struct closed *c, size_t n, size_t entries, struct err *e) {
+static int room(struct closed *c, size_t n, size_t entries, size_t tops, struct err *e) {
     int code = mem_reserve(c->a, &c->tokens, &c->cap_tokens, n, sizeof *c->tokens, e);
     code = code ? code : mem_reserve(c->a, &c->row_offsets, &c->cap_row_offsets, n + 1, sizeof *c->row_offsets, e);
     code = code ? code : mem_reserve(c->a, &c->placed, &c->cap_placed, n, sizeof *c->placed, e);
     code = code ? code : mem_reserve(c->a, &c->kinds, &c->cap_kinds, n, sizeof *c->kinds, e);
+    code = code ? code : mem_reserve(c->a, &c->top_counts, &c->cap_top_counts, n, 1, e);
+    code = code ? code : mem_reserve(c->a, &c->top_probs, &c->cap_top_probs, tops, sizeof *c->top_probs, e);
     code = code ? code : mem_reserve(c->a, &c->row_ids, &c->cap_row_ids, entries, sizeof *c->row_ids, e);
     return code ? code : mem_reserve(c->a, &c->row_probs, &c->cap_row_probs, entries, sizeof *c->row_probs, e);
 }
@@ -46,8 +49,8 @@ static bool starts_line(const rsd_aligner *a, size_t j) {
 }
 
 static int close_alignment(const rsd_aligner *a, struct closed *c, struct shard_reply *r, struct err *e) {
-    size_t n = a->s;
-    int code = room(c, n + 1, a->n_rows + 1, e);
+    size_t n = a->s, most = a->max_tops + 1 < 255 ? a->max_tops + 1 : 255, tops = 0;
+    int code = room(c, n + 1, a->n_rows + 1, most * n, e);
     if (code)
         return code;
     str_clear(&c->unknown);
@@ -60,6 +63,8 @@ static int close_alignment(const rsd_aligner *a, struct closed *c, struct shard_
     }
     for (size_t j = 0; j < n; j++) {
         c->kinds[j] = (uint8_t)(a->kinds[j] | (j && starts_line(a, j) ? SHARD_NEWLINE : 0));
+        c->top_counts[j] = (uint8_t)align_top_probs(a, j, c->top_probs + tops, most);
+        tops += c->top_counts[j];
         if (a->ids[j] == rsd_tokenizer_unk(a->tok)) {
             struct text t = align_surface(a, j);
             size_t len = t.n < 255 ? t.n : 255;
@@ -67,9 +72,12 @@ static int close_alignment(const rsd_aligner *a, struct closed *c, struct shard_
             str_add(&c->unknown, t.p, len);
         }
     }
+    for (size_t k = 0; k < a->n_chunks; k++)
+        c->kinds[a->chunk_ends[k] - 1] |= SHARD_CHUNK;
     c->tokens[n] = c->row_ids[a->n_rows] = rsd_tokenizer_eos(a->tok);
     c->row_probs[a->n_rows] = c->placed[n] = 1;
     c->kinds[n] = RSD_KIND_HARD;
+    c->top_counts[n] = 0;
     c->row_offsets[n + 1] = (uint32_t)a->n_rows + 1;
     *r = (struct shard_reply){.id = {str_z(&a->id), a->id.n},
                               .unknown = {str_z(&c->unknown), c->unknown.n},
@@ -80,7 +88,11 @@ static int close_alignment(const rsd_aligner *a, struct closed *c, struct shard_
                               .row_offsets = c->row_offsets,
                               .row_ids = c->row_ids,
                               .row_probs = c->row_probs,
-                              .placed = c->placed};
+                              .placed = c->placed,
+                              .n_chunks = a->n_chunks,
+                              .chunk_logprobs = a->chunk_logprobs,
+                              .top_counts = c->top_counts,
+                              .top_probs = c->top_probs};
     return str_status(&c->unknown, e);
 }
 
@@ -154,7 +166,7 @@ int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_b
     int code = rsd_tokenizer_eos(a->tok) < 0 ? err_set(&e, ERR_UNSUPPORTED, "the tokenizer has no end token") : 0;
     code = code ? code : reply_file_open(&file, a->ctx, in, &e);
     if (!code && out)
-        code = shard_begin(&shard, &a->ctx->alloc, out, rsd_tokenizer_hash(a->tok), rsd_tokenizer_size(a->tok), &e);
+        code = shard_begin(&shard, &a->ctx->alloc, out, rsd_tokenizer_hash(a->tok), rsd_tokenizer_size(a->tok), true, &e);
     code = code ? code : run(a, &file, in, shard, skip_bad, &about, &e);
     if (!code && shard) {
         code = shard_commit(shard, &about, &e);

@@ -7,8 +7,9 @@
 
 #include <string.h>
 
-const char *const shard_column_names[SHARD_COLUMNS] = {"replies", "ids",     "tokens",    "kinds",  "counts",
-                                                       "placed",  "row_ids", "row_probs", "unknown"};
+const char *const shard_column_names[SHARD_COLUMNS] = {"replies",        "ids",        "tokens",    "kinds",   "counts",
+                                                       "placed",         "row_ids",    "row_probs", "unknown", "chunk_at",
+                                                       "chunk_logprobs", "top_counts", "top_probs"};
 
 struct block {
     size_t first, n; /* replies */
@@ -18,6 +19,12 @@ struct block {
     const uint8_t *kinds, *counts;
     const uint16_t *placed, *row_probs;
     size_t n_ids, n_positions, n_entries, n_unknown;
+    /* NULL and 0 in shards without chunks */
+    const struct shard_chunk_at *chunk_at;
+    const float *chunk_logprobs;
+    const uint8_t *top_counts;
+    const uint16_t *top_probs;
+    size_t n_chunks, n_tops;
 };
 
 struct shard {
@@ -62,6 +69,11 @@ static int read_meta(struct shard *s, uint64_t *blocks, struct err *e) {
     s->about.top_k = (int32_t)v[1];
     s->about.method = text_is(method, "dtw") ? RSD_ALIGN_DTW : RSD_ALIGN_SPAN;
     *blocks = (uint64_t)v[2];
+    if (json_get(doc, "chunks")) {
+        if ((code = json_need_int(doc, "chunks", 1, 1, &v[0], e)))
+            goto done;
+        s->about.chunks = true;
+    }
     r->size = sizeof *r;
     if ((code = json_need_int(report, "replies", 0, INT64_MAX, &v[0], e)) ||
         (code = json_need_int(report, "skipped", 0, INT64_MAX, &v[1], e)) ||
@@ -84,9 +96,11 @@ done:
 }
 
 static int find_columns(struct shard *s, struct block *b, uint64_t number, struct err *e) {
-    const void *p[SHARD_COLUMNS];
-    size_t n[SHARD_COLUMNS], size[SHARD_COLUMNS] = {sizeof(struct shard_record), 1, s->width, 1, 1, 2, s->width, 2, 1};
-    for (size_t i = 0; i < SHARD_COLUMNS; i++) {
+    const void *p[SHARD_COLUMNS] = {NULL};
+    size_t n[SHARD_COLUMNS] = {0};
+    const size_t size[SHARD_COLUMNS] = {sizeof(struct shard_record),   1, s->width, 1, 1, 2, s->width, 2, 1,
+                                        sizeof(struct shard_chunk_at), 4, 1,        2};
+    for (size_t i = 0; i < shard_columns(s->about.chunks); i++) {
         int code = section_find(&s->file, shard_column_names[i], number, size[i], &p[i], &n[i], e);
         if (code)
             return code;
@@ -94,6 +108,9 @@ static int find_columns(struct shard *s, struct block *b, uint64_t number, struc
     if (n[SHARD_KINDS] != n[SHARD_TOKENS] || n[SHARD_COUNTS] != n[SHARD_TOKENS] || n[SHARD_PLACED] != n[SHARD_TOKENS] ||
         n[SHARD_ROW_IDS] != n[SHARD_ROW_PROBS])
         return err_set(e, ERR_FORMAT, "block %llu: its sections do not have the same number of positions",
+                       (unsigned long long)number);
+    if (s->about.chunks && (n[SHARD_CHUNK_AT] != n[SHARD_RECORDS] || n[SHARD_TOP_COUNTS] != n[SHARD_TOKENS]))
+        return err_set(e, ERR_FORMAT, "block %llu: its chunk_at and top_counts do not go with its replies",
                        (unsigned long long)number);
     *b = (struct block){s->n,
                         n[SHARD_RECORDS],
@@ -109,7 +126,13 @@ static int find_columns(struct shard *s, struct block *b, uint64_t number, struc
                         n[SHARD_IDS],
                         n[SHARD_TOKENS],
                         n[SHARD_ROW_IDS],
-                        n[SHARD_UNKNOWN]};
+                        n[SHARD_UNKNOWN],
+                        p[SHARD_CHUNK_AT],
+                        p[SHARD_CHUNK_LOGPROBS],
+                        p[SHARD_TOP_COUNTS],
+                        p[SHARD_TOP_PROBS],
+                        n[SHARD_CHUNK_LOGPROBS],
+                        n[SHARD_TOP_PROBS]};
     return 0;
 }
 
@@ -143,6 +166,35 @@ static int check_block(const struct shard *s, const struct block *b, size_t numb
     return 0;
 }
 
+/* check_block has passed: positions are in order. */
+static int check_chunks(const struct shard *s, const struct block *b, size_t number, struct err *e) {
+    size_t chunk = 0, top = 0, most = (size_t)s->about.top_k + 1;
+    for (size_t i = 0, t = 0; i < b->n; i++) {
+        if (b->chunk_at[i].chunk != chunk || b->chunk_at[i].top != top)
+            return err_set(e, ERR_FORMAT, "section chunk_at of block %zu: record %zu is not possible", number, i);
+        for (size_t end = t + b->records[i].n; t < end; t++) {
+            size_t n = b->top_counts[t];
+            chunk += (b->kinds[t] & SHARD_CHUNK) != 0;
+            if (n > most || n > b->n_tops - top)
+                return err_set(e, ERR_FORMAT, "section top_counts of block %zu: position %zu has %zu, expected at most %zu",
+                               number, t, n, n > most ? most : b->n_tops - top);
+            for (size_t k = top + 1; k < top + n; k++)
+                if (b->top_probs[k] > b->top_probs[k - 1])
+                    return err_set(e, ERR_FORMAT, "section top_probs of block %zu: entry %zu is above the one before it", number,
+                                   k);
+            top += n;
+        }
+    }
+    if (chunk != b->n_chunks || top != b->n_tops)
+        return err_set(e, ERR_FORMAT, "block %zu: %zu chunk_logprobs and %zu top_probs, expected %zu and %zu", number,
+                       b->n_chunks, b->n_tops, chunk, top);
+    for (size_t i = 0; i < b->n_chunks; i++)
+        if (b->chunk_logprobs[i] > 0)
+            return err_set(e, ERR_FORMAT, "section chunk_logprobs of block %zu: chunk %zu has a positive log-probability", number,
+                           i);
+    return 0;
+}
+
 int shard_open(struct shard **out, const struct allocator *a, const char *path, struct err *e) {
     uint64_t blocks = 0;
     *out = NULL;
@@ -161,6 +213,7 @@ int shard_open(struct shard **out, const struct allocator *a, const char *path, 
         code = mem_reserve(a, &s->blocks, &s->cap_blocks, s->n_blocks + 1, sizeof *s->blocks, e);
         code = code ? code : find_columns(s, &s->blocks[s->n_blocks], k, e);
         code = code ? code : check_block(s, &s->blocks[s->n_blocks], (size_t)k, e);
+        code = code || !s->about.chunks ? code : check_chunks(s, &s->blocks[s->n_blocks], (size_t)k, e);
         if (!code)
             s->n += s->blocks[s->n_blocks++].n;
     }
@@ -221,16 +274,17 @@ void shard_peek(const struct shard *s, size_t i, struct shard_reply *out) {
 }
 
 void shard_buffer_free(struct shard_buffer *b) {
-    void *const blocks[] = {b->tokens, b->row_ids, b->row_offsets, b->row_probs, b->placed};
+    void *const blocks[] = {b->tokens, b->row_ids, b->row_offsets, b->row_probs, b->placed, b->top_probs};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(b->a, blocks[i]);
     *b = (struct shard_buffer){.a = b->a};
 }
 
-static int room(struct shard_buffer *b, size_t n, size_t entries, struct err *e) {
+static int room(struct shard_buffer *b, size_t n, size_t entries, size_t tops, struct err *e) {
     int code = mem_reserve(b->a, &b->tokens, &b->cap_tokens, n, sizeof *b->tokens, e);
     code = code ? code : mem_reserve(b->a, &b->row_offsets, &b->cap_row_offsets, n + 1, sizeof *b->row_offsets, e);
     code = code ? code : mem_reserve(b->a, &b->placed, &b->cap_placed, n, sizeof *b->placed, e);
+    code = code ? code : mem_reserve(b->a, &b->top_probs, &b->cap_top_probs, tops, sizeof *b->top_probs, e);
     code = code ? code : mem_reserve(b->a, &b->row_ids, &b->cap_row_ids, entries, sizeof *b->row_ids, e);
     return code ? code : mem_reserve(b->a, &b->row_probs, &b->cap_row_probs, entries, sizeof *b->row_probs, e);
 }
@@ -246,7 +300,12 @@ static void widen(int32_t *restrict out, const void *ids, size_t from, size_t n,
 int shard_get(const struct shard *s, size_t i, struct shard_buffer *buf, struct shard_reply *out, struct err *e) {
     const struct block *b = block_of(s, i);
     const struct shard_record *r = peek(s, b, i, out);
-    int code = room(buf, r->n, r->n_entries, e);
+    struct shard_chunk_at at = {0}, end = {(uint32_t)b->n_chunks, (uint32_t)b->n_tops};
+    if (s->about.chunks) {
+        at = b->chunk_at[i - b->first];
+        end = i - b->first + 1 < b->n ? b->chunk_at[i - b->first + 1] : end;
+    }
+    int code = room(buf, r->n, r->n_entries, end.top - at.top, e);
     if (code)
         return code;
     widen(buf->tokens, b->tokens, r->position, r->n, s->width);
@@ -263,6 +322,14 @@ int shard_get(const struct shard *s, size_t i, struct shard_buffer *buf, struct 
     out->row_ids = buf->row_ids;
     out->row_probs = buf->row_probs;
     out->placed = buf->placed;
+    if (!s->about.chunks)
+        return 0;
+    for (size_t k = at.top; k < end.top; k++)
+        buf->top_probs[k - at.top] = shard_prob(b->top_probs[k]);
+    out->n_chunks = end.chunk - at.chunk;
+    out->chunk_logprobs = b->chunk_logprobs + at.chunk;
+    out->top_counts = b->top_counts + r->position;
+    out->top_probs = buf->top_probs;
     return 0;
 }
 

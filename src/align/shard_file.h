@@ -15,7 +15,11 @@ enum shard_column {
     SHARD_PLACED,
     SHARD_ROW_IDS,
     SHARD_ROW_PROBS,
-    SHARD_UNKNOWN, /* texts of unknown pieces */
+    SHARD_UNKNOWN,  /* texts of unknown pieces */
+    SHARD_CHUNK_AT, /* struct shard_chunk_at, one a reply; this and what follows: only in shards with chunks */
+    SHARD_CHUNK_LOGPROBS,
+    SHARD_TOP_COUNTS,
+    SHARD_TOP_PROBS,
     SHARD_COLUMNS
 };
 extern const char *const shard_column_names[SHARD_COLUMNS];
@@ -27,6 +31,15 @@ struct shard_record {
     int32_t correct;
 };
 _Static_assert(sizeof(struct shard_record) == 40, "as in the file");
+
+struct shard_chunk_at {
+    uint32_t chunk, top;
+};
+_Static_assert(sizeof(struct shard_chunk_at) == 8, "as in the file");
+
+static inline enum shard_column shard_columns(bool chunks) {
+    return chunks ? SHARD_COLUMNS : SHARD_CHUNK_AT;
+}
 
 static inline size_t shard_id_width(int32_t vocab) {
     return vocab <= 65536 ? 2 : 4;

@@ -14,18 +14,20 @@ struct shard_out {
     struct str columns[SHARD_COLUMNS];
     char tokenizer[65];
     int32_t vocab;
+    bool chunks;
     uint64_t block, replies, positions, entries; /* of the whole file */
     size_t n;                                    /* positions of this block */
 };
 
 int shard_begin(struct shard_out **out, const struct allocator *a, const char *path, const char *tokenizer, int32_t vocab,
-                struct err *e) {
+                bool chunks, struct err *e) {
     *out = NULL;
     struct shard_out *o = mem_zero(a, 1, sizeof *o, e);
     if (!o)
         return ERR_NOMEM;
     o->a = a;
     o->vocab = vocab;
+    o->chunks = chunks;
     strncpy(o->tokenizer, tokenizer, sizeof o->tokenizer - 1);
     for (size_t i = 0; i < SHARD_COLUMNS; i++)
         str_init(&o->columns[i], a);
@@ -49,7 +51,7 @@ void shard_abort(struct shard_out *o) {
 
 static int flush(struct shard_out *o, struct err *e) {
     int code = 0;
-    for (size_t i = 0; i < SHARD_COLUMNS && !code; i++) {
+    for (size_t i = 0; i < shard_columns(o->chunks) && !code; i++) {
         struct str *c = &o->columns[i];
         code = str_status(c, e);
         code = code ? code : section_put(&o->file, shard_column_names[i], o->block, str_z(c), c->n, e);
@@ -91,6 +93,42 @@ static void put_probs(struct str *s, const float *p, size_t n) {
     str_add(s, (const char *)codes, n * sizeof *codes);
 }
 
+/* Codes that are never above what they stand for, so that neither order nor sum is lost. */
+static void put_falling(struct str *s, const float *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t code = (uint16_t)(65535 * sqrtf(p[i]));
+        str_add(s, (const char *)&code, sizeof code);
+    }
+}
+
+/* n_tops: of all positions. */
+static int check_chunks(const struct shard_reply *r, size_t *n_tops, struct err *e) {
+    size_t ends = 0;
+    *n_tops = 0;
+    for (size_t t = 0; t < r->n; t++) {
+        ends += (r->kinds[t] & SHARD_CHUNK) != 0;
+        *n_tops += r->top_counts[t];
+    }
+    if (ends != r->n_chunks)
+        return err_set(e, ERR_INVALID, "%zu chunks with %zu ends cannot be written", r->n_chunks, ends);
+    for (size_t i = 0; i < r->n_chunks; i++)
+        if (r->chunk_logprobs[i] > 0)
+            return err_set(e, ERR_INVALID, "chunk %zu: log-probability %g cannot be written", i, (double)r->chunk_logprobs[i]);
+    for (size_t i = 0; i < *n_tops; i++)
+        if (!(r->top_probs[i] >= 0 && r->top_probs[i] <= 1))
+            return err_set(e, ERR_INVALID, "top_probs: entry %zu: probability %g cannot be written", i, (double)r->top_probs[i]);
+    return 0;
+}
+
+static void add_chunks(struct str *c, const struct shard_reply *r, size_t n_tops) {
+    struct shard_chunk_at at = {.chunk = (uint32_t)(c[SHARD_CHUNK_LOGPROBS].n / sizeof *r->chunk_logprobs),
+                                .top = (uint32_t)(c[SHARD_TOP_PROBS].n / sizeof(uint16_t))};
+    str_add(&c[SHARD_CHUNK_AT], (const char *)&at, sizeof at);
+    str_add(&c[SHARD_CHUNK_LOGPROBS], (const char *)r->chunk_logprobs, r->n_chunks * sizeof *r->chunk_logprobs);
+    str_add(&c[SHARD_TOP_COUNTS], (const char *)r->top_counts, r->n);
+    put_falling(&c[SHARD_TOP_PROBS], r->top_probs, n_tops);
+}
+
 static int check(const struct shard_out *o, const struct shard_reply *r, struct err *e) {
     if (!r->n || r->n > UINT32_MAX / SHARD_ROW_MAX)
         return err_set(e, ERR_INVALID, "a reply of %zu positions cannot be written", r->n);
@@ -108,8 +146,10 @@ static int check(const struct shard_out *o, const struct shard_reply *r, struct 
 }
 
 int shard_add(struct shard_out *o, const struct shard_reply *r, struct err *e) {
+    size_t n_tops = 0;
     int code = check(o, r, e);
     struct str *c = o->columns;
+    code = code || !o->chunks ? code : check_chunks(r, &n_tops, e);
     if (!code &&
         (o->n + r->n > BLOCK || c[SHARD_IDS].n + r->id.n > BLOCK * 16 || c[SHARD_UNKNOWN].n + r->unknown.n > BLOCK * 16) && o->n)
         code = flush(o, e);
@@ -132,13 +172,15 @@ int shard_add(struct shard_out *o, const struct shard_reply *r, struct err *e) {
         size_t from = r->row_offsets[t], n = r->row_offsets[t + 1] - from;
         uint16_t placed = code_of(r->placed[t]);
         put_id(&c[SHARD_TOKENS], r->tokens[t], o->vocab);
-        str_addc(&c[SHARD_KINDS], (char)r->kinds[t]);
+        str_addc(&c[SHARD_KINDS], (char)(o->chunks ? r->kinds[t] : r->kinds[t] & ~SHARD_CHUNK));
         str_addc(&c[SHARD_COUNTS], (char)n);
         str_add(&c[SHARD_PLACED], (const char *)&placed, sizeof placed);
         for (size_t i = from; i < from + n; i++)
             put_id(&c[SHARD_ROW_IDS], r->row_ids[i], o->vocab);
         put_probs(&c[SHARD_ROW_PROBS], r->row_probs + from, n);
     }
+    if (o->chunks)
+        add_chunks(c, r, n_tops);
     o->n += r->n;
     o->replies++;
     o->positions += r->n;
@@ -185,6 +227,10 @@ int shard_commit(struct shard_out *o, const struct shard_about *about, struct er
     json_put_z(&j, about->method == RSD_ALIGN_DTW ? "dtw" : "span");
     json_put_key(&j, "top_k");
     json_put_int(&j, about->top_k);
+    if (o->chunks) {
+        json_put_key(&j, "chunks");
+        json_put_int(&j, 1);
+    }
     json_put_key(&j, "blocks");
     json_put_int(&j, (int64_t)o->block);
     put_report(&j, &about->report);

@@ -37,7 +37,7 @@ static void count_kinds(rsd_align_report *report, const struct shard_reply *r) {
     report->replies++;
     report->positions += r->n - 1; /* without the end token */
     for (size_t t = 0; t + 1 < r->n; t++) {
-        report->kinds[r->kinds[t] & 7]++;
+        report->kinds[r->kinds[t] & SHARD_KIND]++;
         report->placed += (double)r->placed[t];
     }
 }
@@ -81,7 +81,7 @@ static int make_replies(struct build *b, struct err *e) {
     const struct shard_about *all = shard_about(b->shard);
     struct shard_about about = *all;
     about.report = (rsd_align_report){.size = sizeof about.report};
-    int code = shard_begin(&out, b->a, b->path[2], all->tokenizer, all->vocab, e);
+    int code = shard_begin(&out, b->a, b->path[2], all->tokenizer, all->vocab, all->chunks, e);
     code = code ? code : filter(&b->questions, b->shard, out, b->o, &about, &b->recipe.report, b->a, e);
     if (code) {
         shard_abort(out);

@@ -31,11 +31,14 @@ struct rsd_dataset {
 
     struct ids enc, dec, row_ids;
     uint32_t *enc_offsets, *dec_offsets, *row_offsets;
-    float *row_probs;
+    float *row_probs, *chunk_logprobs, *top_probs;
+    uint32_t *chunk_begin, *chunk_end;
+    size_t n_chunks, top_k; /* top_k: entries of a row of top_probs; 0 where the shard has no chunks */
     uint8_t *kinds, *formats;
     int8_t *signs;
     struct {
-        size_t enc_offsets, dec_offsets, row_offsets, row_probs, kinds, formats, signs;
+        size_t enc_offsets, dec_offsets, row_offsets, row_probs, kinds, formats, signs, chunk_begin, chunk_end, chunk_logprobs,
+            top_probs;
     } cap;
     struct shard_buffer buffer;
     rsd_batch batch;
@@ -110,6 +113,8 @@ static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_opti
     d->rank = o->rank;
     d->world = o->world;
     d->soft = o->soft != 0;
+    const struct shard_about *about = d->corpus.shard ? shard_about(d->corpus.shard) : NULL;
+    d->top_k = about && about->chunks && d->soft ? (size_t)about->top_k + 1 : 0;
     if ((code = mem_reserve(&d->ctx->alloc, &d->starts, &d->cap_starts, 1, sizeof *d->starts, e)))
         return code;
     d->starts[d->n_starts++] = 0;
@@ -163,8 +168,9 @@ void rsd_dataset_close(rsd_dataset *d) {
     shard_buffer_free(&d->buffer);
     str_free(&d->input);
     str_free(&d->target);
-    void *const blocks[] = {d->starts,      d->enc.p,     d->dec.p, d->row_ids.p, d->enc_offsets, d->dec_offsets,
-                            d->row_offsets, d->row_probs, d->kinds, d->formats,   d->signs};
+    void *const blocks[] = {d->starts,      d->enc.p,       d->dec.p,     d->row_ids.p,      d->enc_offsets,
+                            d->dec_offsets, d->row_offsets, d->row_probs, d->kinds,          d->formats,
+                            d->signs,       d->chunk_begin, d->chunk_end, d->chunk_logprobs, d->top_probs};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(a, blocks[i]);
     mem_free(a, d);
@@ -182,6 +188,18 @@ int rsd_dataset_info_get(rsd_dataset *d, rsd_dataset_info *out) {
 
 /* ---- batches ---- */
 
+/* For `dec` positions: no more chunks than these. */
+static int room_for_chunks(rsd_dataset *d, size_t dec, struct err *e) {
+    const struct allocator *a = &d->ctx->alloc;
+    size_t cells;
+    if (!size_mul(dec, d->top_k, &cells))
+        return err_set(e, ERR_NOMEM, "out of memory: %zu rows of %zu probabilities", dec, d->top_k);
+    int code = mem_reserve(a, &d->chunk_begin, &d->cap.chunk_begin, dec + 1, sizeof *d->chunk_begin, e);
+    code = code ? code : mem_reserve(a, &d->chunk_end, &d->cap.chunk_end, dec + 1, sizeof *d->chunk_end, e);
+    code = code ? code : mem_reserve(a, &d->chunk_logprobs, &d->cap.chunk_logprobs, dec + 1, sizeof *d->chunk_logprobs, e);
+    return code ? code : mem_reserve(a, &d->top_probs, &d->cap.top_probs, cells, sizeof *d->top_probs, e);
+}
+
 static int room(rsd_dataset *d, size_t n, size_t dec, size_t rows, struct err *e) {
     const struct allocator *a = &d->ctx->alloc;
     int code = mem_reserve(a, &d->enc_offsets, &d->cap.enc_offsets, n + 1, sizeof *d->enc_offsets, e);
@@ -191,6 +209,7 @@ static int room(rsd_dataset *d, size_t n, size_t dec, size_t rows, struct err *e
     code = code ? code : mem_reserve(a, &d->dec.p, &d->dec.cap, dec, sizeof *d->dec.p, e);
     code = code ? code : mem_reserve(a, &d->row_offsets, &d->cap.row_offsets, dec + 1, sizeof *d->row_offsets, e);
     code = code ? code : mem_reserve(a, &d->kinds, &d->cap.kinds, dec, sizeof *d->kinds, e);
+    code = code || !d->top_k ? code : room_for_chunks(d, dec, e);
     code = code ? code : mem_reserve(a, &d->row_ids.p, &d->row_ids.cap, rows, sizeof *d->row_ids.p, e);
     return code ? code : mem_reserve(a, &d->row_probs, &d->cap.row_probs, rows, sizeof *d->row_probs, e);
 }
@@ -204,8 +223,29 @@ static int harden(rsd_dataset *d, size_t first, size_t seq, struct err *e) {
         d->row_probs[d->row_ids.n++] = 1;
         d->row_offsets[t + 1] = (uint32_t)d->row_ids.n;
         d->kinds[t] = RSD_KIND_HARD;
+        if (d->top_k)
+            memset(d->top_probs + t * d->top_k, 0, d->top_k * sizeof *d->top_probs);
     }
     return code;
+}
+
+/* Chunks whose likelihood is known, and the sorted probabilities, of a reply whose positions start at `first`. */
+static void add_chunks(rsd_dataset *d, const struct shard_reply *r, size_t first) {
+    const float *p = r->top_probs;
+    for (size_t t = 0, begin = 0, c = 0; t < r->n; t++) {
+        float *row = d->top_probs + (first + t) * d->top_k;
+        for (size_t k = 0; k < d->top_k; k++)
+            row[k] = k < r->top_counts[t] ? *p++ : 0;
+        if (!(r->kinds[t] & SHARD_CHUNK))
+            continue;
+        if (!isnan(r->chunk_logprobs[c])) {
+            d->chunk_begin[d->n_chunks] = (uint32_t)(first + begin);
+            d->chunk_end[d->n_chunks] = (uint32_t)(first + t + 1);
+            d->chunk_logprobs[d->n_chunks++] = r->chunk_logprobs[c];
+        }
+        begin = t + 1;
+        c++;
+    }
 }
 
 static int add_reply(rsd_dataset *d, size_t number, size_t seq, struct err *e) {
@@ -225,9 +265,11 @@ static int add_reply(rsd_dataset *d, size_t number, size_t seq, struct err *e) {
     memcpy(d->row_probs + d->row_ids.n, r.row_probs, rows * sizeof *r.row_probs);
     for (size_t t = 0; t < r.n; t++) {
         d->row_offsets[first + t + 1] = (uint32_t)d->row_ids.n + r.row_offsets[t + 1];
-        d->kinds[first + t] = (uint8_t)(r.kinds[t] & ~SHARD_NEWLINE);
+        d->kinds[first + t] = (uint8_t)(r.kinds[t] & SHARD_KIND);
     }
     d->row_ids.n += rows;
+    if (d->top_k)
+        add_chunks(d, &r, first);
     return 0;
 }
 
@@ -262,7 +304,7 @@ static int add_sequence(rsd_dataset *d, const struct draw *draw, size_t seq, str
 
 static int fill_batch(rsd_dataset *d, size_t number, struct err *e) {
     size_t begin = d->plan.batches[number], n = d->plan.batches[number + 1] - begin;
-    d->enc.n = d->dec.n = d->row_ids.n = 0;
+    d->enc.n = d->dec.n = d->row_ids.n = d->n_chunks = 0;
     int code = room(d, n, 0, 0, e);
     if (code)
         return code;
@@ -281,6 +323,14 @@ static int fill_batch(rsd_dataset *d, size_t number, struct err *e) {
                            .kinds = d->kinds,
                            .formats = d->formats,
                            .signs = d->signs};
+    if (d->top_k) {
+        d->batch.n_chunks = d->n_chunks;
+        d->batch.chunk_begin = d->chunk_begin;
+        d->batch.chunk_end = d->chunk_end;
+        d->batch.chunk_logprobs = d->chunk_logprobs;
+        d->batch.top_k = d->top_k;
+        d->batch.top_probs = d->top_probs;
+    }
     return code;
 }
 

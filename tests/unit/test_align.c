@@ -97,6 +97,7 @@ int main(void) {
     srunner_add_suite(runner, align_span_suite());
     srunner_add_suite(runner, align_shard_suite());
     srunner_add_suite(runner, align_pair_suite());
+    srunner_add_suite(runner, align_chunk_suite());
     srunner_add_suite(runner, align_bridge_suite());
     return test_run(runner);
 }

@@ -12,6 +12,7 @@ Suite *align_span_suite(void);
 Suite *align_shard_suite(void);
 Suite *align_bridge_suite(void);
 Suite *align_pair_suite(void);
+Suite *align_chunk_suite(void);
 
 /* A context, the T5 tokenizer of the data pack, an aligner, and the 35 real replies. */
 struct bench {

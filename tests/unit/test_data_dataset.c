@@ -370,6 +370,99 @@ START_TEST(soft_rows_are_the_shards) {
 }
 END_TEST
 
+/* Chunks lie in their sequences and add up to what the shard says; sorted rows fall; answers have neither. */
+START_TEST(batches_carry_chunks_and_sorted_probabilities) {
+    SKIP_WITHOUT_DATA();
+    struct world w;
+    const rsd_batch *b;
+    world_open(&w, 40, false);
+    world_build(&w, NULL);
+    for (int soft = 0; soft < 2; soft++) {
+        rsd_dataset_options o = all_formats(1u << 20);
+        o.weights[RSD_FORMAT_ZS_COT] = 1;
+        o.weights[RSD_FORMAT_ZS_AO] = soft ? 1 : 0;
+        o.soft = soft;
+        rsd_dataset *d = world_dataset(&w, &o);
+        ck_assert_int_eq(rsd_dataset_batch(d, 0, &b), RSD_OK);
+        if (!soft) {
+            ck_assert(!b->n_chunks && !b->chunk_begin && !b->top_k && !b->top_probs);
+            rsd_dataset_close(d);
+            continue;
+        }
+        ck_assert_uint_eq(b->top_k, 6);
+        size_t T = b->dec_offsets[b->n], rows = 0, s = 0, inside = 0, replies = 0;
+        for (size_t c = 0; c < b->n_chunks; c++) {
+            ck_assert_uint_lt(b->chunk_begin[c], b->chunk_end[c]);
+            ck_assert_uint_ge(b->chunk_begin[c], c ? b->chunk_end[c - 1] : 0);
+            ck_assert(b->chunk_logprobs[c] <= 0);
+            while (b->dec_offsets[s + 1] <= b->chunk_begin[c])
+                s++;
+            ck_assert_uint_lt(b->chunk_end[c], b->dec_offsets[s + 1]); /* never the end token */
+            ck_assert_uint_eq(b->formats[s], RSD_FORMAT_ZS_COT);
+            inside += b->chunk_end[c] - b->chunk_begin[c];
+        }
+        for (s = 0; s < b->n; s++) {
+            bool reply = b->formats[s] == RSD_FORMAT_ZS_COT;
+            replies += reply ? b->dec_offsets[s + 1] - b->dec_offsets[s] : 0;
+            for (size_t t = b->dec_offsets[s]; t < b->dec_offsets[s + 1]; t++) {
+                const float *p = b->top_probs + t * b->top_k;
+                double sum = (double)p[0];
+                for (size_t k = 1; k < b->top_k; k++) {
+                    ck_assert(p[k] >= 0 && p[k] <= p[k - 1]);
+                    sum += (double)p[k];
+                }
+                ck_assert_double_le(sum, 1 + 1e-6);
+                ck_assert(reply || p[0] <= 0);
+                ck_assert(b->kinds[t] != RSD_KIND_CONT || p[0] <= 0);
+                rows += p[0] > 0;
+            }
+        }
+        ck_assert_msg(inside * 10 > replies * 9 && rows * 4 > replies * 3 && T > replies, "%zu and %zu of %zu", inside, rows,
+                      replies);
+        rsd_dataset_close(d);
+    }
+    world_close(&w);
+}
+END_TEST
+
+/* An older shard, as one without chunks is: batches as they were. */
+START_TEST(shards_without_chunks_make_batches_without) {
+    SKIP_WITHOUT_DATA();
+    struct world w;
+    const rsd_batch *b;
+    struct shard *in;
+    struct shard_out *out;
+    struct err e = {0};
+    struct shard_buffer buffer = {.a = &mem_std};
+    char old[520];
+    world_open(&w, 40, false);
+    snprintf(old, sizeof old, "%s2", w.aligned);
+    ck_assert_int_eq(shard_open(&in, &mem_std, w.aligned, &e), 0);
+    ck_assert(shard_about(in)->chunks);
+    ck_assert_int_eq(shard_begin(&out, &mem_std, old, shard_about(in)->tokenizer, shard_about(in)->vocab, false, &e), 0);
+    for (size_t i = 0; i < shard_replies(in); i++) {
+        struct shard_reply r;
+        ck_assert_int_eq(shard_get(in, i, &buffer, &r, &e), 0);
+        ck_assert_int_eq(shard_add(out, &r, &e), 0);
+    }
+    ck_assert_int_eq(shard_commit(out, shard_about(in), &e), 0);
+    shard_buffer_free(&buffer);
+    shard_close(in);
+    rsd_build_options build = world_options(&w);
+    build.aligned = old;
+    world_build(&w, &build);
+    rsd_dataset_options o = all_formats(1u << 20);
+    o.weights[RSD_FORMAT_ZS_COT] = 1;
+    rsd_dataset *d = world_dataset(&w, &o);
+    ck_assert_int_eq(rsd_dataset_batch(d, 0, &b), RSD_OK);
+    ck_assert(!b->n_chunks && !b->chunk_begin && !b->top_k && !b->top_probs);
+    for (size_t t = 0; t < b->dec_offsets[b->n]; t++)
+        ck_assert_uint_le(b->kinds[t], RSD_KIND_HARD);
+    rsd_dataset_close(d);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(long_items_are_left_out_and_counted) {
     SKIP_WITHOUT_DATA();
     struct world w;
@@ -430,6 +523,8 @@ Suite *data_dataset_suite(void) {
     tcase_add_test(t, any_batch_can_be_the_first);
     tcase_add_test(t, epochs_cover_every_item);
     tcase_add_test(t, soft_rows_are_the_shards);
+    tcase_add_test(t, batches_carry_chunks_and_sorted_probabilities);
+    tcase_add_test(t, shards_without_chunks_make_batches_without);
     tcase_add_test(t, long_items_are_left_out_and_counted);
     tcase_add_test(t, out_of_memory_leaves_no_trace);
     suite_add_tcase(s, t);

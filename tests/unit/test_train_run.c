@@ -610,6 +610,35 @@ START_TEST(loss_falls_for_both_kinds) {
 }
 END_TEST
 
+/* From replies through shard and batches to the student; without cross-entropy, so that chunks or sorted probabilities alone
+ * move it. They leave some positions unsaid, and sorted probabilities leave the words open. */
+START_TEST(loss_falls_for_chunks_and_sorted_probabilities) {
+    static const char *const kinds[] = {"alm", "uld"};
+    struct fix f;
+    open_fix(&f);
+    for (int k = 0; k < 2; k++) {
+        char more[300];
+        rsd_trainer *t = NULL;
+        rsd_step s = {.size = sizeof s};
+        sprintf(more,
+                ", \"loss\": {\"kind\": \"%s\", \"alpha\": 0}, \"formats\": {\"zs-cot\": 1}, \"steps\": 80, \"warmup\": 2, "
+                "\"dropout\": 0",
+                kinds[k]);
+        OK(f.ctx, rsd_trainer_open(f.ctx, write_run(&f, kinds[k], more), 0, &t));
+        while (rsd_trainer_step(t, &s) == RSD_OK)
+            continue;
+        ck_assert_uint_eq(s.step, 80);
+        OK(f.ctx, rsd_trainer_save(t));
+        rsd_trainer_close(t);
+        double losses[80];
+        char lines[400];
+        metrics(&f, kinds[k], lines, losses);
+        ck_assert_msg(losses[0] > 0.1 && losses[79] < losses[0] / 2, "%s: %g, then %g", kinds[k], losses[0], losses[79]);
+    }
+    close_fix(&f);
+}
+END_TEST
+
 START_TEST(configuration_is_printed_with_all_defaults) {
     struct fix f;
     const char *json = NULL;
@@ -820,6 +849,7 @@ Suite *train_run_suite(void) {
     tcase_add_test(c, skipped_steps_are_counted_across_a_stop);
     tcase_add_test(c, evaluations_are_written_on_the_way_and_at_the_end);
     tcase_add_test(c, loss_falls_for_both_kinds);
+    tcase_add_test(c, loss_falls_for_chunks_and_sorted_probabilities);
     tcase_add_test(c, configuration_is_printed_with_all_defaults);
     tcase_add_test(c, any_allocation_may_fail);
     suite_add_tcase(s, c);
