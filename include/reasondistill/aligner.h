@@ -106,7 +106,9 @@ typedef struct rsd_align_report {
 
 /* Every reply of a file (a teacher store or bare bodies) into an aligned shard; `out` appears complete or not at all ("-":
  * standard output; NULL: none, for the report alone). skip_bad: a bad reply is counted and left out instead of ending the
- * call. The end token is added to each reply as a hard position. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND,
+ * call. The end token is added to each reply as a hard position. The shard also has chunks, the smallest runs of pieces that spell
+ * the same as a run of tokens (span: they end at the same byte, blanks aside; dtw: its path goes on diagonally, the letters agree),
+ * and the teacher's probabilities in falling order, both for batch.h. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND,
  * RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_bad, rsd_align_report *report);
 

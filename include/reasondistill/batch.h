@@ -36,12 +36,13 @@ typedef struct rsd_batch {
     const uint8_t *loss_slots; /* [n] which of the trainer's losses; NULL: 0 */
 
     /* Chunks: positions chunk_begin[c] .. chunk_end[c] spell the same text as teacher tokens whose joint log-likelihood is
-     * chunk_logprobs[c]. */
+     * chunk_logprobs[c], at most 0. In order, none twice, none across sequences; positions may be in none. NULL: not kept. */
     size_t n_chunks;
     const uint32_t *chunk_begin, *chunk_end;
     const float *chunk_logprobs;
 
-    /* The teacher's probabilities at each position, largest first, whatever their tokens: [T_dec, top_k]; 0 behind the last.
+    /* The teacher's probabilities at each position, largest first, whatever their tokens: [T_dec, top_k]; 0 behind the last,
+     * and all 0 where the position goes on with a token that began before it, or nothing is known.
      * NULL: not kept. */
     size_t top_k;
     const float *top_probs;

@@ -309,7 +309,6 @@ static int align(rsd_aligner *a, const rsd_reply *r, const struct text *own, str
     if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = room_for_result(a, e)))
         return code;
     code = a->method == RSD_ALIGN_DTW ? align_dtw(a, e) : align_span(a, e);
-    code = code ? code : align_chunks(a, e);
     return code ? code : str_status(&a->text, e);
 }
 

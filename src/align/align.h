@@ -93,9 +93,9 @@ struct rsd_aligner {
 /* Each fills map, rows, kinds, placed and given from steps and pieces. ERR_NOMEM. */
 int align_span(rsd_aligner *a, struct err *e);
 int align_dtw(rsd_aligner *a, struct err *e);
-/* Fills chunks and starts from what the method left. ERR_NOMEM. */
+/* Fills chunks and starts from what the last alignment left: for shards, so that others need not wait for it. ERR_NOMEM. */
 int align_chunks(rsd_aligner *a, struct err *e);
-/* What the teacher gave its choices at the token that piece j starts with, largest first, at most `most` (>= 1): how many; 0
+/* Behind align_chunks. What the teacher gave its choices at the token that piece j starts with, largest first, at most `most` (>= 1): how many; 0
  * where piece j goes on with a token. Together at most 1. */
 size_t align_top_probs(const rsd_aligner *a, size_t j, float *out, size_t most);
 /* Lays the steps out over another text, which becomes the reply's (bridge.c). */

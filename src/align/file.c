@@ -48,9 +48,10 @@ static bool starts_line(const rsd_aligner *a, size_t j) {
     return false;
 }
 
-static int close_alignment(const rsd_aligner *a, struct closed *c, struct shard_reply *r, struct err *e) {
+static int close_alignment(rsd_aligner *a, struct closed *c, struct shard_reply *r, struct err *e) {
     size_t n = a->s, most = a->max_tops + 1 < 255 ? a->max_tops + 1 : 255, tops = 0;
-    int code = room(c, n + 1, a->n_rows + 1, most * n, e);
+    int code = align_chunks(a, e);
+    code = code ? code : room(c, n + 1, a->n_rows + 1, most * n, e);
     if (code)
         return code;
     str_clear(&c->unknown);
