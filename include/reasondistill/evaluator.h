@@ -3,6 +3,7 @@
 #define REASONDISTILL_EVALUATOR_H
 
 #include "reasondistill/format.h"
+#include "reasondistill/statistics.h"
 #include "reasondistill/t5.h"
 #include "reasondistill/tokenizer.h"
 
@@ -50,9 +51,6 @@ typedef int (*rsd_progress_fn)(void *user, uint64_t done, uint64_t of);
  * (unknown task), RSD_EFORMAT (file: line), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_evaluator_file(rsd_evaluator *e, const char *task, const char *data, const char *out, rsd_progress_fn progress,
                                void *user, rsd_score *score);
-
-/* 95 % Wilson interval of k successes in n; n = 0 gives [0, 1]. Pure. */
-RSD_API void rsd_wilson(uint64_t k, uint64_t n, double *low, double *high);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include "reasondistill/loss.h"
 #include "reasondistill/optimizer.h"
 #include "reasondistill/reply.h"
+#include "reasondistill/statistics.h"
 #include "reasondistill/status.h"
 #include "reasondistill/t5.h"
 #include "reasondistill/teacher.h"

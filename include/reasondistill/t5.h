@@ -106,8 +106,16 @@ RSD_API int rsd_t5_logprobs(rsd_t5 *m, float *out, size_t n);
 RSD_API int rsd_t5_set_dropout(rsd_t5 *m, double rate, uint64_t seed, uint64_t step);
 
 /* m = (1 - alpha) m + alpha other, for every parameter; alpha 0 and 1 give m and other bit for bit. RSD_EMISMATCH: the
- * configurations or shapes differ (which); RSD_EINVAL: alpha outside [0, 1]; RSD_EBUSY: shared weights. */
+ * configurations or shapes differ (where, and how); RSD_EINVAL: alpha outside [0, 1]; RSD_EBUSY: shared weights. */
 RSD_API int rsd_t5_merge(rsd_t5 *m, rsd_t5 *other, double alpha);
+
+/* m = sum of weights[i] * models[i] over n models, for every parameter, whatever m was before; m may be one of them. Weights need not
+ * be positive nor sum to 1: {1-a, a} interpolates as rsd_t5_merge does (to the bit), 1/n each is the uniform soup (Wortsman et al.
+ * 2022, arXiv 2203.05482), and {1 - sum of a_i, a_1, ..., a_k} of a base and k models tuned from it is base + sum of a_i times what
+ * each has learned (task vectors, Ilharco et al. 2023, arXiv 2212.04089). A weight of 1 beside zeros gives that model bit for bit.
+ * Sums are in F32. RSD_EMISMATCH: model i differs from m in configuration or shape (i counts from 1); RSD_EINVAL: no models, a weight
+ * that is not finite, all weights 0; RSD_EBUSY: the weights of m are shared; RSD_ENOMEM. */
+RSD_API int rsd_t5_combine(rsd_t5 *m, rsd_t5 *const *models, const double *weights, size_t n);
 
 /* A shallower model of src's layers: the first, the last, and what lies evenly between (one layer: the first). *out is the
  * caller's. RSD_EINVAL: no layers, or more than src has; errors of rsd_t5_create. */

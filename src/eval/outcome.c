@@ -1,32 +1,12 @@
-/* From outputs to figures. Shares of right answers come with Wilson's interval (E. B. Wilson, "Probable inference, the law of
- * succession, and statistical inference", JASA 1927), which stays inside [0, 1] and is right also near its ends, where
- * accuracies of small models live. */
+/* From outputs to figures, and to the file that keeps both. */
 #include "eval/outcome.h"
 
 #include "core/json.h"
+#include "eval/statistics.h"
 #include "reasondistill/t5.h"
 #include "text/answer.h"
 
-#include <math.h>
 #include <string.h>
-
-/* p the share, n the number of trials. */
-static void wilson(double p, double n, double *low, double *high) {
-    static const double z = 1.959963984540054; /* 97.5 % point of the normal distribution */
-    double middle = p + z * z / (2 * n), half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)), all = 1 + z * z / n;
-    *low = p <= 0 ? 0 : (middle - half) / all;
-    *high = p >= 1 ? 1 : (middle + half) / all;
-}
-
-void rsd_wilson(uint64_t k, uint64_t n, double *low, double *high) {
-    double l = 0, h = 1;
-    if (n)
-        wilson((double)(k < n ? k : n) / (double)n, (double)n, &l, &h);
-    if (low)
-        *low = l;
-    if (high)
-        *high = h;
-}
 
 void outcome_judge(struct outcome *o, const struct item *item) {
     o->stated = answer_find(o->output, ANSWER_STRICT, &o->answer);
@@ -64,7 +44,7 @@ int outcome_score(const struct items *items, const struct outcome *o, const stru
     out->n = items->n;
     out->accuracy = share;
     out->mean_tokens = tokens / (double)items->n;
-    wilson(share, (double)items->n, &out->low, &out->high);
+    wilson_share(share, (double)items->n, &out->low, &out->high);
     return 0;
 }
 

@@ -1,50 +1,138 @@
-/* Models made of models: an interpolation of two (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"), a shallower
- * one. */
+/* Models made of models: sums of several (interpolation: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"; soups and
+ * task vectors: see t5.h), a shallower one. What was tuned from one ancestor lies in one region of weight space, and what is between
+ * is as good (Gueta et al. 2023, arXiv 2302.04863). */
 #include "t5/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 /* ---- merge ---- */
 
-/* Everything that gives weights another meaning must agree; dropout and the ids may differ. */
+/* Everything that gives weights another meaning must agree; dropout and the ids may differ. The first value that does not. */
+static int check_config(const struct t5_config *p, const struct t5_config *q, struct err *e) {
+    const struct {
+        const char *name;
+        double a, b;
+    } values[] = {{"num_heads", (double)p->heads, (double)q->heads},
+                  {"d_kv", (double)p->d_kv, (double)q->d_kv},
+                  {"relative_attention_num_buckets", (double)p->buckets, (double)q->buckets},
+                  {"relative_attention_max_distance", (double)p->max_distance, (double)q->max_distance},
+                  {"num_layers", (double)p->encoder_layers, (double)q->encoder_layers},
+                  {"num_decoder_layers", (double)p->decoder_layers, (double)q->decoder_layers},
+                  {"layer_norm_epsilon", p->eps, q->eps},
+                  {"tie_word_embeddings", p->tied, q->tied},
+                  {"scale_decoder_outputs", p->scaled, q->scaled},
+                  {"feed_forward_proj (0 relu, 1 gelu gate, 2 silu gate)", p->gated + p->silu, q->gated + q->silu}};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        if (values[i].a < values[i].b || values[i].a > values[i].b)
+            return err_set(e, ERR_MISMATCH, "the models differ in %s, %g and %g: they have no common ancestor", values[i].name,
+                           values[i].a, values[i].b);
+    return 0;
+}
+
 static int check_alike(const struct t5_weights *a, const struct t5_weights *b, struct err *e) {
-    const struct t5_config *p = &a->config, *q = &b->config;
-    const char *differs = p->heads != q->heads || p->d_kv != q->d_kv     ? "num_heads or d_kv"
-                          : p->buckets != q->buckets                     ? "relative_attention_num_buckets"
-                          : p->max_distance != q->max_distance           ? "relative_attention_max_distance"
-                          : p->gated != q->gated || p->silu != q->silu   ? "feed_forward_proj"
-                          : p->tied != q->tied || p->scaled != q->scaled ? "tie_word_embeddings or scale_decoder_outputs"
-                          : p->eps < q->eps || p->eps > q->eps           ? "layer_norm_epsilon"
-                          : p->encoder_layers != q->encoder_layers       ? "num_layers"
-                          : p->decoder_layers != q->decoder_layers || a->n != b->n ? "num_decoder_layers"
-                                                                                   : NULL;
-    if (differs)
-        return err_set(e, ERR_MISMATCH, "the models differ in %s: they have no common ancestor", differs);
+    if (check_config(&a->config, &b->config, e))
+        return e->code;
     for (size_t i = 0; i < a->n; i++)
         if (a->params[i].w.rows != b->params[i].w.rows || a->params[i].w.cols != b->params[i].w.cols)
-            return err_set(e, ERR_MISMATCH, "%s is %zu x %zu in one model and %zu x %zu in the other", a->params[i].name,
-                           a->params[i].w.rows, a->params[i].w.cols, b->params[i].w.rows, b->params[i].w.cols);
+            return err_set(e, ERR_MISMATCH,
+                           "%s is %zu x %zu in one model and %zu x %zu in the other: they have no common ancestor",
+                           a->params[i].name, a->params[i].w.rows, a->params[i].w.cols, b->params[i].w.rows, b->params[i].w.cols);
     return 0;
 }
 
 int rsd_t5_merge(rsd_t5 *m, rsd_t5 *other, double alpha) {
-    struct err e = {0};
+    rsd_t5 *const models[] = {m, other};
     if (!(alpha >= 0 && alpha <= 1))
         return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_merge: alpha is %g, expected 0 to 1", alpha);
-    if (check_alike(m->w, other->w, &e))
-        return ctx_return(m->ctx, e.code, &e);
-    struct exec x = ctx_exec(m->ctx, &e);
-    for (size_t layer = 0; layer < params_layers(m) && !e.code; layer++) {
-        struct param *to = NULL, *from = NULL;
-        size_t n = 0, n_from = 0;
-        if (params_acquire(m, layer, true, &to, &n, &e) || params_acquire(other, layer, false, &from, &n_from, &e))
-            break;
-        for (size_t i = 0; i < n; i++)
-            lerp(&x, to[i].w, to[i].w, from[i].w, (float)alpha);
-        params_release(other, layer, false);
-        params_release(m, layer, true);
+    return rsd_t5_combine(m, models, (const double[]){1 - alpha, alpha}, 2);
+}
+
+/* One parameter of each model that takes part, and its weight. */
+struct share {
+    rsd_t5 *model;
+    const struct param *p; /* of the layer at hand */
+    double weight;
+};
+
+enum { ROOM = 1 << 18 }; /* elements of a sum that is worked on at a time: it stays in the cache */
+
+/* to = sum of weight * p[i].w, by rows, in F32, rounded once where it is stored. */
+static void sum_rows(const struct exec *x, struct mat to, const struct share *s, size_t n, size_t i, struct arena *room) {
+    const size_t step = to.cols < ROOM ? ROOM / to.cols : 1;
+    for (size_t first = 0; first < to.rows && !x->err->code; first += step) {
+        const size_t rows = to.rows - first < step ? to.rows - first : step;
+        struct arena_mark mark = arena_mark(room);
+        struct mat sum = arena_mat(room, DTYPE_F32, rows, to.cols, x->err), part = sum;
+        if (n > 1)
+            part = arena_mat(room, DTYPE_F32, rows, to.cols, x->err);
+        for (size_t k = 0; k < n && !x->err->code; k++) {
+            copy(x, k ? part : sum, mat_rows(s[k].p[i].w, first, rows));
+            scale(x, k ? part : sum, (float)s[k].weight);
+            if (k)
+                add(x, sum, sum, part);
+        }
+        copy(x, mat_rows(to, first, rows), sum);
+        arena_release(room, mark);
     }
+}
+
+/* The ends of an interpolation are copies; between two models it is the kernel's, with one rounding less. */
+static void combine_param(const struct exec *x, struct mat to, const struct share *s, size_t n, size_t i, struct arena *room) {
+    if (n == 1 && s->weight >= 1 && s->weight <= 1)
+        copy(x, to, s->p[i].w);
+    else if (n == 2 && s[0].weight >= 1 - s[1].weight && s[0].weight <= 1 - s[1].weight)
+        lerp(x, to, s[0].p[i].w, s[1].p[i].w, (float)s[1].weight);
+    else
+        sum_rows(x, to, s, n, i, room);
+}
+
+static int combine_layer(rsd_t5 *m, struct share *s, size_t n, size_t layer, const struct exec *x, struct arena *room) {
+    struct param *to = NULL, *from = NULL;
+    size_t params = 0, taken = 0, unused = 0;
+    if (params_acquire(m, layer, true, &to, &params, x->err))
+        return x->err->code;
+    for (; taken < n; taken++) {
+        if (s[taken].model == m)
+            s[taken].p = to;
+        else if (params_acquire(s[taken].model, layer, false, &from, &unused, x->err))
+            break;
+        else
+            s[taken].p = from;
+    }
+    for (size_t i = 0; i < params && taken == n; i++)
+        combine_param(x, to[i].w, s, n, i, room);
+    while (taken-- > 0)
+        if (s[taken].model != m)
+            params_release(s[taken].model, layer, false);
+    params_release(m, layer, true);
+    return x->err->code;
+}
+
+int rsd_t5_combine(rsd_t5 *m, rsd_t5 *const *models, const double *weights, size_t n) {
+    struct err e = {0};
+    size_t used = 0;
+    struct arena room;
+    if (!n || !models || !weights)
+        return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_combine: no models");
+    struct share *s = mem_new(&m->ctx->alloc, n, sizeof *s, &e);
+    arena_init(&room, &m->ctx->alloc);
+    for (size_t i = 0; i < n && !e.code; i++) {
+        if (!isfinite(weights[i]))
+            err_set(&e, ERR_INVALID, "rsd_t5_combine: weight %zu is not a finite number", i + 1);
+        else if (models[i] != m && check_alike(m->w, models[i]->w, &e))
+            err_within(&e, "model %zu", i + 1);
+        else if (weights[i] < 0 || weights[i] > 0)
+            s[used++] = (struct share){.model = models[i], .weight = weights[i]};
+    }
+    if (!e.code && !used)
+        err_set(&e, ERR_INVALID, "rsd_t5_combine: all weights are 0");
+    struct exec x = ctx_exec(m->ctx, &e);
+    for (size_t layer = 0; layer < params_layers(m) && !e.code; layer++)
+        combine_layer(m, s, used, layer, &x, &room);
+    arena_free(&room);
+    mem_free(&m->ctx->alloc, s);
     return ctx_return(m->ctx, e.code, &e);
 }
 

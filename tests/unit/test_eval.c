@@ -1,7 +1,5 @@
 /* The evaluator on a tiny model that has learned a few answers by heart, so that every figure is known beforehand. */
-#include "core/json.h"
-#include "train_fixture.h"
-#include "util.h"
+#include "test_eval.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -343,21 +341,6 @@ START_TEST(stop_is_handed_back_and_leaves_no_file) {
 }
 END_TEST
 
-START_TEST(wilson_interval_has_its_known_values) {
-    static const struct {
-        uint64_t k, n;
-        double low, high;
-    } cases[] = {
-        {0, 10, 0, 0.277533}, {5, 10, 0.236593, 0.763407}, {10, 10, 0.722467, 1}, {1, 1319, 0.000134, 0.004282}, {0, 0, 0, 1}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        double low = -1, high = -1;
-        rsd_wilson(cases[i].k, cases[i].n, &low, &high);
-        ck_assert_double_eq_tol(low, cases[i].low, 1e-6);
-        ck_assert_double_eq_tol(high, cases[i].high, 1e-6);
-    }
-}
-END_TEST
-
 START_TEST(any_allocation_may_fail) {
     struct fix f = open_fix(false);
     char model[400], vocab[400], out[400];
@@ -420,8 +403,8 @@ int main(void) {
     tcase_add_test(c, tokenizer_larger_than_the_model_is_refused);
     tcase_add_test(c, bad_input_is_located);
     tcase_add_test(c, stop_is_handed_back_and_leaves_no_file);
-    tcase_add_test(c, wilson_interval_has_its_known_values);
     tcase_add_test(c, any_allocation_may_fail);
     suite_add_tcase(s, c);
+    suite_add_tcase(s, eval_statistics_case());
     return test_run(srunner_create(s));
 }

@@ -144,6 +144,15 @@ class Step(Structure):
                [("tokens", c_uint64)]
 
 
+class Paired(Structure):
+    _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("both", "only_a", "only_b", "neither")] + \
+               [(n, c_double) for n in ("p", "chi2", "p_chi2", "difference", "low", "high")]
+
+
+class Fit(Structure):
+    _fields_ = [("size", c_size_t), ("n", c_uint64)] + [(n, c_double) for n in ("slope", "intercept", "slope_low", "slope_high", "r2", "error")]
+
+
 class EvaluatorOptions(Structure):
     _fields_ = [("size", c_size_t), ("demos", c_char_p), ("seed", c_uint64)] + \
                [(n, c_int32) for n in ("format", "shots", "max_tokens", "batch", "limit", "reserved")]
@@ -161,7 +170,7 @@ STRUCTURES = {
     "rsd_build_options": BuildOptions, "rsd_build_report": BuildReport, "rsd_dataset_options": DatasetOptions,
     "rsd_dataset_info": DatasetInfo, "rsd_param": Param, "rsd_t5_info": T5Info, "rsd_tile": Tile,
     "rsd_generate_options": GenerateOptions, "rsd_loss_options": LossOptions, "rsd_loss_result": LossResult,
-    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
+    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_paired": Paired, "rsd_fit": Fit, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
 }
 
 _P = c_void_p  # any handle
@@ -210,6 +219,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_t5_forward": (c_int, [_P, POINTER(Batch), c_int]), "rsd_t5_head": (c_int, [_P, c_void_p, _P]), "rsd_t5_backward": (c_int, [_P]),
     "rsd_t5_zero_grad": (c_int, [_P]), "rsd_t5_logits": (c_int, [_P, _F32, c_size_t]), "rsd_t5_logprobs": (c_int, [_P, _F32, c_size_t]),
     "rsd_t5_set_dropout": (c_int, [_P, c_double, c_uint64, c_uint64]), "rsd_t5_merge": (c_int, [_P, _P, c_double]),
+    "rsd_t5_combine": (c_int, [_P, _OUT, POINTER(c_double), c_size_t]),
     "rsd_t5_params": (c_size_t, [_P]), "rsd_t5_param": (c_int, [_P, c_size_t, POINTER(Param)]),
     "rsd_t5_param_find": (c_int, [_P, c_char_p, POINTER(c_size_t)]), "rsd_t5_param_read": (c_int, [_P, c_size_t, _F32, c_size_t]),
     "rsd_t5_param_write": (c_int, [_P, c_size_t, _F32, c_size_t]), "rsd_t5_grad_read": (c_int, [_P, c_size_t, _F32, c_size_t]),
@@ -229,7 +239,10 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_evaluator_options_init": (c_int, [POINTER(EvaluatorOptions), c_size_t]),
     "rsd_evaluator_open": (c_int, [_P, _P, _P, POINTER(EvaluatorOptions), _OUT]), "rsd_evaluator_close": (None, [_P]),
     "rsd_evaluator_file": (c_int, [_P, c_char_p, c_char_p, c_char_p, ProgressFn, _P, POINTER(Score)]),
-    "rsd_wilson": (None, [c_uint64, c_uint64, POINTER(c_double), POINTER(c_double)]),
+    "rsd_wilson": (None, [c_uint64, c_uint64, POINTER(c_double), POINTER(c_double)]), "rsd_log_odds": (c_double, [c_uint64, c_uint64]),
+    "rsd_maj_at_k": (c_int, [_P, POINTER(c_uint64), c_size_t, c_size_t, c_uint64, c_uint64, POINTER(c_double)]),
+    "rsd_mcnemar": (c_int, [c_uint64, c_uint64, c_uint64, c_uint64, POINTER(Paired)]),
+    "rsd_fit_line": (c_int, [POINTER(c_double), POINTER(c_double), c_size_t, POINTER(Fit)]),
 }
 
 
