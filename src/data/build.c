@@ -132,7 +132,8 @@ static int build(struct build *b, struct err *e) {
     const rsd_build_options *o = b->o;
     b->recipe = (struct recipe){
         .seed = o->seed, .formats = o->formats, .shots = o->shots, .keep = o->keep, .report.size = sizeof b->recipe.report};
-    int code = questions_read(&b->questions, b->a, o->questions, e);
+    struct questions_from from = {o->questions, TASK_JSONL, 0, false};
+    int code = questions_read(&b->questions, b->a, &from, e);
     code = code ? code : hash_file(o->questions, b->recipe.questions_sha256, e);
     if (!code && o->aligned) {
         code = shard_open(&b->shard, b->a, o->aligned, e);

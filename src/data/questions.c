@@ -2,7 +2,7 @@
 #include "data/questions.h"
 
 #include "align/section.h"
-#include "core/json.h"
+#include "data/original.h"
 
 #include <string.h>
 
@@ -14,7 +14,7 @@ struct question_at { /* as in the file */
 };
 _Static_assert(sizeof(struct question_at) == 24, "as in the file");
 
-static void start(struct questions *q, const struct allocator *a) {
+void questions_start(struct questions *q, const struct allocator *a) {
     *q = (struct questions){.a = a};
     str_init(&q->bytes, a);
     map_init(&q->index, a);
@@ -24,6 +24,9 @@ void questions_free(struct questions *q) {
     if (!q->a)
         return;
     mem_free(q->a, q->at);
+    for (size_t i = 0; i < q->n_groups; i++)
+        mem_free(q->a, q->groups[i].name);
+    mem_free(q->a, q->groups);
     str_free(&q->bytes);
     map_free(&q->index);
     *q = (struct questions){0};
@@ -42,7 +45,8 @@ bool questions_find(const struct questions *q, struct text id, size_t *i) {
     return map_get(&q->index, id, i);
 }
 
-static int add(struct questions *q, const struct text t[PARTS], struct err *e) {
+int questions_put(struct questions *q, const struct question *x, struct err *e) {
+    const struct text t[PARTS] = {x->id, x->question, x->answer, x->rationale};
     size_t before;
     if (!t[ID].n || !t[QUESTION].n)
         return err_set(e, ERR_FORMAT, "\"%s\" is empty", t[ID].n ? "question" : "id");
@@ -62,33 +66,45 @@ static int add(struct questions *q, const struct text t[PARTS], struct err *e) {
     return str_status(&q->bytes, e);
 }
 
-/* The answer as text, also where it was written as a number. */
-static int read_answer(const struct json *doc, struct str *number, struct text *out, struct err *e) {
-    const struct json *v = json_get(doc, "answer");
-    if (!v || json_type(v) != JSON_NUMBER)
-        return json_opt_text(doc, "answer", out, e);
-    struct json_out o;
-    str_clear(number);
-    json_begin(&o, number, 0);
-    json_put_value(&o, v);
-    *out = (struct text){str_z(number), number->n};
-    return str_status(number, e);
+/* ---- files ---- */
+
+static const char *const names[TASKS] = {
+    [TASK_GSM8K] = "gsm8k", [TASK_MULTIARITH] = "multiarith", [TASK_ASDIV] = "asdiv", [TASK_SVAMP] = "svamp", [TASK_BBH] = "bbh",
+    [TASK_JSONL] = "jsonl"};
+
+const char *task_name(int task) {
+    return task >= 0 && task < TASKS ? names[task] : NULL;
 }
 
-static int read_line(struct questions *q, struct text line, struct str *number, struct err *e) {
-    struct json *doc = NULL;
-    struct text t[PARTS] = {{"", 0}, {"", 0}, {"", 0}, {"", 0}};
-    int code = json_parse(line.p, line.n, &doc, e);
-    if (!code && json_type(doc) != JSON_OBJECT)
-        code = err_set(e, ERR_FORMAT, "expected an object {\"id\",\"question\",\"answer\",\"rationale\"}, found %s",
-                       json_type_name(json_type(doc)));
-    code = code ? code : json_need_text(doc, "id", &t[ID], e);
-    code = code ? code : json_need_text(doc, "question", &t[QUESTION], e);
-    code = code ? code : read_answer(doc, number, &t[ANSWER], e);
-    code = code ? code : json_opt_text(doc, "rationale", &t[RATIONALE], e);
-    code = code ? code : add(q, t, e);
-    json_free(doc);
-    return code;
+int task_find(const char *name, int *task, struct err *e) {
+    for (int i = 0; i < TASKS; i++)
+        if (!strcmp(names[i], name)) {
+            *task = i;
+            return 0;
+        }
+    return err_set(e, ERR_INVALID, "unknown task \"%.60s\": expected gsm8k, multiarith, asdiv, svamp, bbh or jsonl", name);
+}
+
+static bool ends_in(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && !strcmp(s + n - m, end);
+}
+
+static int add_group(struct questions *q, const char *path, struct err *e) {
+    static const char *const ends[] = {".jsonl", ".json", ".xml"};
+    const char *slash = strrchr(path, '/'), *base = strcmp(path, "-") ? slash ? slash + 1 : path : "stdin";
+    size_t n = strlen(base);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (ends_in(base, ends[i])) {
+            n -= strlen(ends[i]);
+            break;
+        }
+    int code = mem_reserve(q->a, &q->groups, &q->cap_groups, q->n_groups + 1, sizeof *q->groups, e);
+    char *name = code ? NULL : mem_strndup(q->a, base, n, e);
+    if (!name)
+        return e->code;
+    q->groups[q->n_groups++] = (struct question_group){name, q->n};
+    return 0;
 }
 
 static bool is_blank_line(struct text t) {
@@ -98,29 +114,135 @@ static bool is_blank_line(struct text t) {
     return true;
 }
 
-int questions_read(struct questions *q, const struct allocator *a, const char *path, struct err *e) {
+static int read_lines(struct questions *q, const struct questions_from *from, const char *path, struct err *e) {
     struct lines l;
     struct text line;
-    struct str number;
-    start(q, a);
-    int code = lines_open(&l, a, path, QUESTIONS_LINE_MAX, e);
+    int code = lines_open(&l, q->a, path, QUESTIONS_LINE_MAX, e);
     if (code)
         return code;
-    str_init(&number, a);
-    while ((code = lines_next(&l, &line, e)) == 1) {
-        if (is_blank_line(line))
-            continue;
-        if ((code = read_line(q, line, &number, e))) {
+    while (!original_full(q, from) && (code = lines_next(&l, &line, e)) == 1)
+        if (!is_blank_line(line) && (code = original_line(q, from, line, e))) {
             err_within(e, "%s: line %zu", path, l.line);
             break;
         }
-    }
     lines_close(&l);
-    str_free(&number);
+    return code < 0 ? code : 0;
+}
+
+enum layout { LINES, DOCUMENT, XML };
+
+/* By its first character; an object may be a line or the whole file: then its first line decides. */
+static enum layout layout_of(const struct questions_from *from, const char *path, struct text file) {
+    static const bool object_too[] = {[TASK_BBH] = true, [TASKS] = true};
+    size_t i = file.n >= 3 && !memcmp(file.p, "\xEF\xBB\xBF", 3) ? 3 : 0;
+    while (i < file.n && strchr(" \t\r\n", file.p[i]) && file.p[i])
+        i++;
+    if (i == file.n || from->task == TASK_JSONL)
+        return LINES;
+    if (file.p[i] == '<' && (from->task == TASK_ASDIV || from->task == TASK_ANY))
+        return XML;
+    if (file.p[i] == '[' && (from->task == TASK_SVAMP || from->task == TASK_MULTIARITH || from->task == TASK_ANY))
+        return DOCUMENT;
+    if (file.p[i] != '{' || !object_too[from->task == TASK_ANY ? TASKS : from->task] || ends_in(path, ".jsonl"))
+        return LINES;
+    const char *end = memchr(file.p + i, '\n', file.n - i);
+    struct json *first = NULL;
+    bool line =
+        !json_parse(file.p + i, end ? (size_t)(end - file.p) - i : file.n - i, &first, NULL) && !json_get(first, "examples");
+    json_free(first);
+    return line ? LINES : DOCUMENT;
+}
+
+static int read_document(struct questions *q, const struct questions_from *from, struct text file, struct err *e) {
+    struct json *doc = NULL;
+    int code = json_parse(file.p, file.n, &doc, e);
+    code = code ? code : original_document(q, from, doc, e);
+    json_free(doc);
+    return code;
+}
+
+static int read_file(struct questions *q, const struct questions_from *from, const char *path, struct err *e) {
+    struct file_map map = {0};
+    struct err unmapped = {0};
+    enum layout layout = LINES;
+    int code = add_group(q, path, e);
+    /* what cannot be mapped, a pipe say, is read as lines, and complained about there */
+    bool mapped = !code && strcmp(path, "-") && !file_map_open(&map, path, false, &unmapped);
+    struct text file = {map.p ? map.p : "", map.n};
+    if (mapped)
+        layout = layout_of(from, path, file);
+    if (!code && layout != LINES && map.n > QUESTIONS_FILE_MAX)
+        code =
+            err_set(e, ERR_UNSUPPORTED, "%s: has %zu bytes, at most %d are read at once", path, map.n, (int)QUESTIONS_FILE_MAX);
+    if (!code && layout == LINES)
+        code = read_lines(q, from, path, e); /* names the path */
+    else if (!code && (code = layout == XML ? original_asdiv(q, from, file, e) : read_document(q, from, file, e)))
+        err_within(e, "%s", path);
+    if (!code && !original_count(q))
+        code = err_set(e, ERR_FORMAT, "%s: holds no items", path);
+    file_map_close(&map);
+    return code;
+}
+
+int questions_files(const struct questions_from *from, const struct allocator *a,
+                    int (*f)(void *user, const char *path, struct err *e), void *user, struct err *e) {
+    bool several = from->task == TASK_BBH || from->task == TASK_JSONL || from->task == TASK_ANY, any = false;
+    char **all = NULL;
+    size_t n = 0;
+    if (!file_is_dir(from->path))
+        return f(user, from->path, e);
+    if (!several)
+        return err_set(e, ERR_INVALID, "%s: is a folder: task %s is one file", from->path, task_name(from->task));
+    int code = dir_names(a, from->path, &all, &n, e);
+    for (size_t i = 0; i < n && !code; i++) {
+        char *path = NULL;
+        if (!ends_in(all[i], ".jsonl") && !ends_in(all[i], ".json"))
+            continue;
+        code = file_join(a, &path, e, from->path, all[i]);
+        code = code ? code : f(user, path, e);
+        any = true;
+        mem_free(a, path);
+    }
+    dir_names_free(a, all, n);
+    return code || any ? code : err_set(e, ERR_NOTFOUND, "%s: holds no *.jsonl and no *.json", from->path);
+}
+
+struct adding {
+    struct questions *q;
+    const struct questions_from *from;
+};
+
+static int add_file(void *user, const char *path, struct err *e) {
+    struct adding *x = user;
+    return read_file(x->q, x->from, path, e);
+}
+
+int questions_add(struct questions *q, const struct questions_from *from, struct err *e) {
+    struct adding x = {q, from};
+    return questions_files(from, q->a, add_file, &x, e);
+}
+
+int questions_read(struct questions *q, const struct allocator *a, const struct questions_from *from, struct err *e) {
+    questions_start(q, a);
+    int code = questions_add(q, from, e);
     if (code)
         questions_free(q);
     return code;
 }
+
+size_t questions_group(const struct questions *q, size_t i) {
+    size_t low = 0, high = q->n_groups;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (q->groups[mid].first <= i)
+            low = mid;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* ---- binary form ---- */
 
 int questions_save(const struct questions *q, const char *path, struct err *e) {
     struct section_out o;
@@ -138,7 +260,7 @@ int questions_load(struct questions *q, const struct allocator *a, const char *p
     struct section_in in;
     const void *records, *text;
     size_t n, n_text;
-    start(q, a);
+    questions_start(q, a);
     int code = section_open(&in, path, SECTION_QUESTIONS, e); /* names the path */
     if (code)
         return code;
@@ -156,7 +278,10 @@ int questions_load(struct questions *q, const struct allocator *a, const char *p
             t[k] = (struct text){(const char *)text + at, r.n[k]};
             at += r.n[k];
         }
-        code = code ? code : add(q, t, e);
+        if (!code) {
+            struct question x = {t[ID], t[QUESTION], t[ANSWER], t[RATIONALE]};
+            code = questions_put(q, &x, e);
+        }
     }
     if (!code && at != n_text)
         code = err_set(e, ERR_FORMAT, "section text: %zu bytes, expected %llu", n_text, (unsigned long long)at);

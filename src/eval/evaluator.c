@@ -89,7 +89,7 @@ static int open_demos(rsd_evaluator *v, struct err *e) {
     }
     v->demos_path = mem_strndup(a, v->o.demos, strlen(v->o.demos), e);
     v->o.demos = v->demos_path;
-    if (!v->demos_path || items_read(&v->demos, v->demos_path, 0, e))
+    if (!v->demos_path || items_read(&v->demos, NULL, v->demos_path, 0, e))
         return e->code;
     drop_unusable(&v->demos, v->o.format);
     if (v->demos.n <= (size_t)v->o.shots)
@@ -336,19 +336,6 @@ static int answer_all(rsd_evaluator *v, struct window *w, struct err *e) {
 
 /* ---- the whole ---- */
 
-static int read_task(const char *task, const char *data, size_t limit, struct items *items, struct err *e) {
-    static const char *const tasks[] = {"gsm8k", "multiarith", "asdiv", "svamp", "jsonl", "bbh"};
-    enum { N_TASKS = sizeof tasks / sizeof tasks[0] };
-    size_t i = 0;
-    while (i < N_TASKS && strcmp(tasks[i], task))
-        i++;
-    if (i == N_TASKS)
-        return err_set(e, ERR_INVALID, "unknown task \"%.60s\": expected gsm8k, multiarith, asdiv, svamp, jsonl or bbh", task);
-    if (!strcmp(task, "bbh") && file_is_dir(data))
-        return items_read_folder(items, data, limit, e);
-    return items_read(items, data, limit, e);
-}
-
 static int write_all(rsd_evaluator *v, const struct window *w, const char *task, const char *data, const rsd_score *score,
                      struct file_write *f, struct err *e) {
     struct str text;
@@ -374,7 +361,7 @@ int rsd_evaluator_file(rsd_evaluator *v, const char *task, const char *data, con
     double begin = clock_seconds();
     items_init(&items, a);
     struct window w = {.items = &items, .progress = progress, .user = user};
-    int code = read_task(task, data, (size_t)v->o.limit, &items, &e);
+    int code = items_read(&items, task, data, (size_t)v->o.limit, &e);
     if (!code && out) /* before the work, which would be lost on a path that cannot be written */
         writing = !(code = file_begin(&f, a, out, &e));
     if (!code && !(w.outcomes = mem_zero(a, items.n, sizeof *w.outcomes, &e)))

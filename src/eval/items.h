@@ -4,6 +4,7 @@
 
 #include "base/ctx.h"
 #include "core/file.h"
+#include "data/questions.h"
 
 struct item {
     struct text id, question, answer, rationale; /* rationale may be empty */
@@ -14,18 +15,17 @@ struct item {
 struct items {
     struct item *v;
     size_t n, cap;
-    struct text *groups; /* names of the files without folder and ".jsonl" */
+    struct text *groups; /* names of the files without folder and extension */
     size_t n_groups, groups_cap;
+    struct questions questions; /* the texts of the items */
     struct arena texts;
     const struct allocator *a;
 };
 
 void items_init(struct items *s, const struct allocator *a);
 void items_free(struct items *s);
-/* Adds the first `limit` (0: all) lines of a file as a group: {"id","question","answer"[,"rationale"]} or
- * {"id","input","target"}. ERR_FORMAT with file and line. */
-int items_read(struct items *s, const char *path, size_t limit, struct err *e);
-/* The same for each *.jsonl of a folder, by name. */
-int items_read_folder(struct items *s, const char *path, size_t limit, struct err *e);
+/* Adds the items of a file, or of a folder where the task is one of several files; the first `limit` (0: all) of each. Each must
+ * have an answer. What is read: data/questions.h; task NULL: whatever the file is. Errors name file and place. */
+int items_read(struct items *s, const char *task, const char *path, size_t limit, struct err *e);
 
 #endif

@@ -8,6 +8,7 @@
 #include "data/plan.h"
 
 Suite *data_questions_suite(void);
+Suite *data_original_suite(void);
 Suite *data_build_suite(void);
 Suite *data_dataset_suite(void);
 

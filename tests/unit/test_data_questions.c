@@ -7,7 +7,7 @@
 static int read(struct questions *q, const char *lines, struct err *e) {
     const char *path = test_path(test_dir(), "q.jsonl");
     test_write(path, lines, strlen(lines));
-    return questions_read(q, &mem_std, path, e);
+    return questions_read(q, &mem_std, &(struct questions_from){.path = path, .task = TASK_JSONL}, e);
 }
 
 START_TEST(lines_are_read) {
@@ -56,7 +56,9 @@ START_TEST(binary_form_brings_back_the_same) {
     struct questions q, back;
     struct err e = {0};
     const char *path = test_path(test_dir(), "q.rsd");
-    ck_assert_msg(!questions_read(&q, &mem_std, test_data("tasks/gsm8k_test.jsonl"), &e), "%s", e.text);
+    ck_assert_msg(!questions_read(&q, &mem_std,
+                                  &(struct questions_from){.path = test_data("tasks/gsm8k_test.jsonl"), .task = TASK_GSM8K}, &e),
+                  "%s", e.text);
     ck_assert_uint_eq(q.n, 1319);
     ck_assert_msg(!questions_save(&q, path, &e), "%s", e.text);
     ck_assert_msg(!questions_load(&back, &mem_std, path, &e), "%s", e.text);
