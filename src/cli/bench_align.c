@@ -1,7 +1,7 @@
-/* Replies are parsed before the clock starts. A cold step has a new aligner, which remembers no text; a warm one has aligned
+/* bench align. Replies are parsed before the clock starts. A cold step has a new aligner, which remembers no text; a warm one has aligned
  * all of them before. Time is that of the thread: what a core does, whoever else is busy. Nothing is cut behind the answer, so
  * all tokens count. */
-#include "cli/bench_align.h"
+#include "cli/bench.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -68,56 +68,41 @@ static double tokenize_all(const struct replies *r, rsd_tokenizer *tok) {
     return cpu_seconds() - start;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n) {
-    qsort(v, n, sizeof *v, by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
-static void put(struct json_out *out, const char *key, double v) {
-    json_put_key(out, key);
-    json_put_double(out, v);
-}
-
-int bench_align(rsd_ctx *ctx, rsd_tokenizer *tok, const char *in, const char *method, size_t steps, struct json_out *out) {
-    struct replies r = {.ctx = ctx};
+int bench_align(struct bench *b, rsd_tokenizer *tok) {
+    struct replies r = {.ctx = b->ctx};
     rsd_aligner *a = NULL;
     rsd_aligner_options o;
-    double seconds[3][BENCH_ALIGN_STEPS]; /* cold, warm, the tokenizer alone */
-    size_t positions = 0;
-    int status = read_replies(&r, in);
+    double seconds[3][BENCH_STEPS]; /* cold, warm, the tokenizer alone */
+    size_t positions = 0, steps = (size_t)b->steps;
+    int status = read_replies(&r, b->in);
     rsd_aligner_options_init(&o, sizeof o);
-    o.method = strcmp(method, "dtw") ? RSD_ALIGN_SPAN : RSD_ALIGN_DTW;
+    o.method = strcmp(b->method, "dtw") ? RSD_ALIGN_SPAN : RSD_ALIGN_DTW;
     o.cut_after_answer = 0;
     for (size_t s = 0; s < steps && status == EXIT_OK; s++) {
         rsd_aligner_close(a);
         a = NULL;
         seconds[0][s] = seconds[1][s] = seconds[2][s] = -1;
-        if (!rsd_aligner_open(ctx, tok, &o, &a)) {
+        if (!rsd_aligner_open(b->ctx, tok, &o, &a)) {
             seconds[0][s] = align_all(&r, a, &positions);
             seconds[1][s] = align_all(&r, a, &positions);
             seconds[2][s] = tokenize_all(&r, tok);
         }
         if (seconds[0][s] < 0 || seconds[1][s] < 0 || seconds[2][s] < 0)
-            status = cli_failed(ctx);
+            status = cli_failed(b->ctx);
     }
     if (status == EXIT_OK) {
-        double n = (double)r.n, cold = median(seconds[0], steps), warm = median(seconds[1], steps),
-               own = median(seconds[2], steps);
-        json_put_key(out, "method");
-        json_put_z(out, method);
-        put(out, "replies", n);
-        put(out, "tokens_a_reply", (double)r.tokens / n);
-        put(out, "seconds", warm);
-        put(out, "cold_seconds", cold);
-        put(out, "tokenize_seconds", own);
-        put(out, "replies_per_s", n / (warm - own)); /* tokenising the replies' texts left out */
-        put(out, "cold_replies_per_s", n / (cold - own));
-        put(out, "positions_per_s", (double)positions / warm);
+        double n = (double)r.n, cold = bench_median(seconds[0], steps), own = bench_median(seconds[2], steps);
+        memcpy(b->seconds, seconds[1], steps * sizeof *b->seconds);
+        json_put_key(&b->out, "method");
+        json_put_z(&b->out, b->method);
+        bench_put(b, "replies", n);
+        bench_put(b, "tokens_a_reply", (double)r.tokens / n);
+        double warm = bench_put_seconds(b);
+        bench_put(b, "cold_seconds", cold);
+        bench_put(b, "tokenize_seconds", own);
+        bench_put(b, "replies_per_s", n / (warm - own)); /* tokenising the replies' texts left out */
+        bench_put(b, "cold_replies_per_s", n / (cold - own));
+        bench_put(b, "positions_per_s", (double)positions / warm);
     }
     rsd_aligner_close(a);
     for (size_t i = 0; i < r.n; i++)

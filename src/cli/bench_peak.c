@@ -1,5 +1,5 @@
-/* Two loops that do nothing but what they measure: independent chains of FMAs (enough of them to hide their latency), and a
- * sum over 256 MiB. Compiled for several instruction sets; the loader chooses. */
+/* Loops that do nothing but what they measure: independent chains of FMAs, or of bf16 dot products, enough of them to hide their
+ * latency; and a sum over 256 MiB. Compiled for several instruction sets; the loader chooses. */
 #include "cli/bench_peak.h"
 
 #include "core/log.h"
@@ -8,12 +8,15 @@
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
 #define FOR_EACH_CPU __attribute__((target_clones("avx512f", "arch=haswell", "default")))
+#define DOT_BF16
 #else
 #define FOR_EACH_CPU
 #endif
 
-enum { CHAINS = 12, LANES = 16, ROUNDS = 5, FMA_STEPS = 4000000 };
+enum { CHAINS = 12, LANES = 16, ROUNDS = 10, MOST_ROUNDS = 200, FMA_STEPS = 4000000 };
+static const double LEAST_SECONDS = 0.4;
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 
 FOR_EACH_CPU static float fma_loop(size_t steps) {
@@ -30,6 +33,22 @@ FOR_EACH_CPU static float fma_loop(size_t steps) {
         sum += a[k][0] + a[k][LANES - 1];
     return sum;
 }
+
+#ifdef DOT_BF16
+__attribute__((target("avx512f,avx512bf16"))) static float dot_loop(size_t steps) {
+    __m512 a[CHAINS];
+    const __m512bh b = (__m512bh)_mm512_set1_epi32(0x3c003c00), c = (__m512bh)_mm512_set1_epi32(0x3c003c01);
+    for (int k = 0; k < CHAINS; k++)
+        a[k] = _mm512_set1_ps((float)k);
+    for (size_t s = 0; s < steps; s++)
+        for (int k = 0; k < CHAINS; k++)
+            a[k] = _mm512_dpbf16_ps(a[k], b, c);
+    float sum = 0;
+    for (int k = 0; k < CHAINS; k++)
+        sum += _mm512_reduce_add_ps(a[k]);
+    return sum;
+}
+#endif
 
 FOR_EACH_CPU static uint64_t read_loop(const uint64_t *p, size_t n) {
     uint64_t sum[8] = {0};
@@ -51,6 +70,14 @@ static void fma_task(void *arg, size_t task, size_t worker) {
     t->keep = (uint64_t)fma_loop(FMA_STEPS + task % 2);
 }
 
+#ifdef DOT_BF16
+static void dot_task(void *arg, size_t task, size_t worker) {
+    struct peak_task *t = arg;
+    (void)worker;
+    t->keep = (uint64_t)dot_loop(FMA_STEPS + task % 2);
+}
+#endif
+
 static void read_task(void *arg, size_t task, size_t worker) {
     struct peak_task *t = arg;
     (void)worker;
@@ -59,10 +86,11 @@ static void read_task(void *arg, size_t task, size_t worker) {
 
 static double best_seconds(size_t threads, pool_fn *fn, struct peak_task *t) {
     struct pool *pool = NULL;
-    double best = 0;
+    double best = 0, begin = clock_seconds();
     if (pool_open(&pool, &mem_std, threads, NULL))
         return 0;
-    for (int r = 0; r < ROUNDS; r++) {
+    /* A busy system needs some time to give each thread a CPU of its own. */
+    for (int r = 0; r < ROUNDS || (r < MOST_ROUNDS && clock_seconds() - begin < LEAST_SECONDS); r++) {
         double start = clock_seconds();
         pool_run(pool, threads, fn, t);
         double s = clock_seconds() - start;
@@ -72,10 +100,24 @@ static double best_seconds(size_t threads, pool_fn *fn, struct peak_task *t) {
     return best;
 }
 
-double peak_gflops(size_t threads) {
+/* flop: of one lane in one step of a chain */
+static double rate(size_t threads, pool_fn *fn, double flop) {
     struct peak_task t = {0};
-    double s = best_seconds(threads, fma_task, &t);
-    return s > 0 ? 2.0 * CHAINS * LANES * FMA_STEPS * (double)threads / s * 1e-9 : 0;
+    double s = best_seconds(threads, fn, &t);
+    return s > 0 ? flop * CHAINS * LANES * FMA_STEPS * (double)threads / s * 1e-9 : 0;
+}
+
+double peak_gflops(size_t threads) {
+    return rate(threads, fma_task, 2);
+}
+
+double peak_gflops_bf16(size_t threads) {
+#ifdef DOT_BF16
+    if (__builtin_cpu_supports("avx512bf16"))
+        return rate(threads, dot_task, 4);
+#endif
+    (void)threads;
+    return 0;
 }
 
 double peak_read_gbs(size_t threads) {

@@ -60,8 +60,13 @@ static const struct verb verbs[] = {
     {"info", "versions, kernels, memory, and what a model directory holds",
      "  reasondistill info\n  reasondistill info --model student", verb_info},
     {"bench", "measures speed; one JSON object of figures",
-     "bench train|generate|encode on a model with random weights of a known shape; bench tokenize on text lines, bench align on "
-     "a store.\n\n"
+     "bench train|generate|encode|open on a model with random weights of a known shape, or on --model; bench train --data on "
+     "the\n"
+     "packed batches of a data set; bench tokenize on text lines, bench align on a store. Figures: seconds (median) and "
+     "seconds_min\n"
+     "of a step, exact gflop, the share of the peak and of the limit (gflop at the peak, and the bytes that must move) measured "
+     "in\n"
+     "the same run, time of each phase, peak memory, threads, libraries and variables that change them.\n\n"
      "  reasondistill bench train --shape flan-t5-small --batch 8 --enc 512 --dec 128 --steps 3\n"
      "  reasondistill bench tokenize --tokenizer spiece.model --in text.jsonl",
      verb_bench},

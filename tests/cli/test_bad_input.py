@@ -64,7 +64,7 @@ TABLE: list[tuple[str, int, str]] = [
     (f"{BUILD} --shots 0", 2, "--shots takes 1 to 64, not 0"),
     (f"{EVAL} --format zs", 2, "--format takes zs-ao|zs-cot|ic-ao|ic-cot, not zs"),
     (f"{EVAL} --format ic-cot", 2, "--format ic-cot needs --demos FILE"),
-    ("bench sleep", 2, "takes train|generate|encode|align|tokenize, not sleep"),
+    ("bench sleep", 2, "takes train|generate|encode|open|align|tokenize, not sleep"),
     ("bench tokenize", 2, "tokenize needs --tokenizer FILE and --in FILE"),
     ("bench train --steps 0", 2, "--steps takes 1 to 1000, not 0"),
     # files that are not there, folders in place of files, empty files, files of another kind
