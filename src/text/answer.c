@@ -280,15 +280,17 @@ bool answer_equal(struct text a, struct text gold) {
     return is_number_list(gold) ? same_numbers(a, gold) : same_plain(a, gold);
 }
 
-/* The letter of an option "(B)": the gold answer must be one, the reply must name one before any other. */
-static bool same_option(struct text a, struct text gold) {
-    if (gold.n != 3 || gold.p[0] != '(' || gold.p[2] != ')' || !is_word(gold.p[1]))
-        return false;
-    for (size_t i = 0; i + 2 < a.n; i++)
-        if (a.p[i] == '(' && is_word(a.p[i + 1]) && a.p[i + 2] == ')')
-            return lower(a.p[i + 1]) == lower(gold.p[1]);
-    bool alone = a.n == 1 || (a.n > 1 && memchr(").:", a.p[1], 3));
-    return a.n && alone && lower(a.p[0]) == lower(gold.p[1]);
+/* The letter of the option that a text names first: "(B) 3 dogs", "B) 3 dogs", "B"; 0 if it names none. */
+static char option_of(struct text t) {
+    for (size_t i = 0; i + 2 < t.n; i++)
+        if (t.p[i] == '(' && is_word(t.p[i + 1]) && t.p[i + 2] == ')')
+            return lower(t.p[i + 1]);
+    bool alone = t.n == 1 || (t.n > 1 && memchr(").:", t.p[1], 3));
+    return alone && is_word(*t.p) ? lower(*t.p) : 0;
+}
+
+static bool is_option(struct text gold) {
+    return gold.n == 3 && gold.p[0] == '(' && gold.p[2] == ')' && is_word(gold.p[1]);
 }
 
 static struct text first_clause(struct text t) {
@@ -298,21 +300,77 @@ static struct text first_clause(struct text t) {
     return t;
 }
 
+struct answer answer_read(struct text reply, struct text gold, enum answer_parser parser) {
+    struct answer a = {0};
+    double any = 0;
+    gold = answer_gold(gold);
+    if (number_whole(gold, &any)) {
+        if (answer_number(reply, parser, &a.value))
+            a.kind = ANSWER_NUMBER;
+    } else if (answer_find(reply, parser, &a.text)) {
+        if (!is_number_list(gold))
+            a.kind = ANSWER_TEXT;
+        else if (last_number(a.text, &any))
+            a.kind = ANSWER_LIST;
+        if (a.kind == ANSWER_TEXT && parser == ANSWER_LENIENT && is_option(gold))
+            a.option = option_of(a.text);
+    }
+    return a;
+}
+
+bool answer_same(struct answer a, struct answer b, enum answer_parser parser) {
+    if (a.kind != b.kind || a.kind == ANSWER_NONE)
+        return false;
+    if (a.kind == ANSWER_NUMBER)
+        return !(a.value < b.value) && !(a.value > b.value);
+    if (a.kind == ANSWER_LIST)
+        return same_numbers(a.text, b.text);
+    if (a.option || b.option)
+        return a.option == b.option;
+    return same_plain(a.text, b.text) || (parser == ANSWER_LENIENT && same_plain(first_clause(a.text), first_clause(b.text)));
+}
+
 bool answer_correct(struct text reply, struct text gold, enum answer_parser parser) {
-    double x = 0, y = 0;
-    struct text stated = {0};
     gold = answer_gold(gold);
     if (!gold.n)
         return false;
-    if (number_whole(gold, &y))
-        return answer_number(reply, parser, &x) && !(x < y) && !(x > y);
-    if (!answer_find(reply, parser, &stated))
+    struct answer a = answer_read(reply, gold, parser);
+    if (a.kind == ANSWER_NUMBER) {
+        double y = 0;
+        return number_whole(gold, &y) && !(a.value < y) && !(a.value > y);
+    }
+    if (a.kind == ANSWER_LIST)
+        return same_numbers(a.text, gold);
+    if (a.kind == ANSWER_NONE)
         return false;
-    if (is_number_list(gold))
-        return same_numbers(stated, gold);
-    if (same_plain(stated, gold))
+    if (same_plain(a.text, gold) || (a.option && a.option == lower(gold.p[1])))
         return true;
-    return parser == ANSWER_LENIENT && (same_option(stated, gold) || same_plain(first_clause(stated), gold));
+    return parser == ANSWER_LENIENT && same_plain(first_clause(a.text), gold);
+}
+
+static bool find_text(struct text t, struct text what, size_t *at) {
+    for (size_t i = 0; what.n && i + what.n <= t.n; i++)
+        if (!memcmp(t.p + i, what.p, what.n)) {
+            *at = i;
+            return true;
+        }
+    return false;
+}
+
+bool answer_reference(struct text reply, struct text gold, bool substring, bool reasoning) {
+    static const char marker[] = "the answer is";
+    double x = 0, y = 0;
+    size_t at = 0;
+    if (!substring)
+        return number_last_digits(reply, &x) && (!number_last_digits(gold, &y) || (!(x < y) && !(x > y)));
+    if (reasoning) {
+        if (!find_text(reply, text_of(marker), &at))
+            return false;
+        reply = text_from(reply, at + sizeof marker - 1);
+        if (find_text(reply, text_of(marker), &at))
+            reply.n = at;
+    }
+    return find_text(reply, gold, &at);
 }
 
 struct text answer_cut(struct text reply) {

@@ -80,22 +80,49 @@ static size_t scan_decimal(struct text t, size_t i, struct decimal *d) {
     return i;
 }
 
+/* Bytes of a fraction that is one character, U+00BC to U+00BE or U+2153 to U+215E, and its value. */
+static size_t vulgar_at(struct text t, size_t i, double *value) {
+    static const unsigned char tops[] = {1, 2, 1, 2, 3, 4, 1, 5, 1, 3, 5, 7}, bottoms[] = {3, 3, 5, 5, 5, 5, 6, 6, 8, 8, 8, 8};
+    if (i + 2 <= t.n && t.p[i] == '\xc2' && t.p[i + 1] >= '\xbc' && t.p[i + 1] <= '\xbe') {
+        *value = (t.p[i + 1] - '\xbc' + 1) / 4.0;
+        return 2;
+    }
+    if (i + 3 <= t.n && t.p[i] == '\xe2' && t.p[i + 1] == '\x85' && t.p[i + 2] >= '\x93' && t.p[i + 2] <= '\x9e') {
+        const int k = t.p[i + 2] - '\x93';
+        *value = (double)tops[k] / bottoms[k];
+        return 3;
+    }
+    return 0;
+}
+
+/* Bytes of a fraction's stroke: "/" or U+2044, which Unicode's normal form makes of such characters. */
+static size_t stroke_at(struct text t, size_t i) {
+    if (i < t.n && t.p[i] == '/')
+        return 1;
+    return i + 3 <= t.n && t.p[i] == '\xe2' && t.p[i + 1] == '\x81' && t.p[i + 2] == '\x84' ? 3 : 0;
+}
+
 /* "5/2", and "2 1/2" behind a whole number: *value takes it in, the end is returned; `i` if there is no fraction. */
 static size_t scan_fraction(struct text t, size_t i, struct decimal top, double *value) {
     struct decimal below, part;
-    if (i < t.n && t.p[i] == '/') {
-        size_t end = scan_decimal(t, i + 1, &below);
+    double one = 0;
+    size_t stroke = stroke_at(t, i), blank = i < t.n && t.p[i] == ' ', vulgar = top.whole ? vulgar_at(t, i + blank, &one) : 0;
+    if (stroke) {
+        size_t end = scan_decimal(t, i + stroke, &below);
         double b = decimal_value(below);
-        if (end > i + 1 && b > 0 && !(end < t.n && t.p[end] == '/')) {
+        if (end > i + stroke && b > 0 && !stroke_at(t, end)) {
             *value = decimal_value(top) / b;
             return end;
         }
-    } else if (top.whole && i < t.n && t.p[i] == ' ' && digit_at(t, i + 1)) {
+    } else if (vulgar) {
+        *value = decimal_value(top) + one;
+        return i + blank + vulgar;
+    } else if (top.whole && blank && digit_at(t, i + 1)) {
         size_t mid = scan_decimal(t, i + 1, &part);
-        if (part.whole && mid < t.n && t.p[mid] == '/') {
-            size_t end = scan_decimal(t, mid + 1, &below);
+        if (part.whole && (stroke = stroke_at(t, mid))) {
+            size_t end = scan_decimal(t, mid + stroke, &below);
             double a = decimal_value(part), b = decimal_value(below);
-            if (end > mid + 1 && below.whole && b > 0 && a < b && !(end < t.n && t.p[end] == '/')) {
+            if (end > mid + stroke && below.whole && b > 0 && a < b && !stroke_at(t, end)) {
                 *value = (decimal_value(top) * b + a) / b;
                 return end;
             }
@@ -139,17 +166,26 @@ static size_t scan_sign(struct text t, size_t i, size_t end, bool *negative) {
     return *negative ? before - currency_before(t, before) : at;
 }
 
+/* The number whose digits begin at i; where it ends, i if there is none. */
+static size_t scan_number(struct text t, size_t i, double *value) {
+    struct decimal d;
+    if (!digit_at(t, i) && !(t.p[i] == '.' && digit_at(t, i + 1) && !(i && digit_at(t, i - 1))))
+        return i + vulgar_at(t, i, value);
+    size_t end = scan_decimal(t, i, &d);
+    *value = decimal_value(d);
+    if (!(i && t.p[i - 1] == '/')) /* 3/4/2023 is a date */
+        end = scan_fraction(t, end, d, value);
+    return end;
+}
+
 bool number_next(struct text t, size_t *pos, struct number *out) {
     for (size_t i = *pos; i < t.n;) {
-        if (!digit_at(t, i) && !(t.p[i] == '.' && digit_at(t, i + 1) && !(i && digit_at(t, i - 1)))) {
+        double v = 0;
+        size_t end = scan_number(t, i, &v);
+        if (end == i) {
             i++;
             continue;
         }
-        struct decimal d;
-        size_t end = scan_decimal(t, i, &d);
-        double v = decimal_value(d);
-        if (!(i && t.p[i - 1] == '/')) /* 3/4/2023 is a date */
-            end = scan_fraction(t, end, d, &v);
         bool negative = false;
         size_t begin = scan_sign(t, i, end, &negative);
         *pos = i = end;
@@ -160,6 +196,25 @@ bool number_next(struct text t, size_t *pos, struct number *out) {
     }
     *pos = t.n;
     return false;
+}
+
+bool number_last_digits(struct text t, double *value) {
+    bool found = false;
+    for (size_t i = 0; i < t.n;) {
+        struct decimal d = {.whole = true};
+        size_t start = i;
+        while (digit_at(t, i))
+            decimal_push(&d, (unsigned)(t.p[i++] - '0'), false);
+        if (i < t.n && t.p[i] == '.' && digit_at(t, i + 1))
+            for (i++; digit_at(t, i); i++)
+                decimal_push(&d, (unsigned)(t.p[i] - '0'), true);
+        if (i > start) {
+            *value = decimal_value(d);
+            found = true;
+        }
+        i += i == start;
+    }
+    return found;
 }
 
 static bool blank_at(struct text t, size_t i) {

@@ -34,6 +34,10 @@ static const struct {
     {"3:30 p.m.", 30},   {"1.2.3", 3},
     {"0.1", 0.1},        {"1e999", NAN},
     {"", NAN},           {"no number - at all.", NAN},
+    {"\u00bd", 0.5},     {"2\u00bd cups", 2.5},
+    {"2 \u00be", 2.75},  {"-\u2153", -1.0 / 3},
+    {"1\u20444", 0.25},  {"2 1\u20442", 2.5},
+    {"2.5\u00bd", 0.5},  {"\u215e", 0.875},
     {"72 \xff\xfe", 72}, {"123456789012345678901234567890", 123456789012345678901234567890.0},
 };
 
@@ -155,6 +159,65 @@ START_TEST(replies_are_judged) {
 }
 END_TEST
 
+/* What the reference's two functions say of these; not always what is true. */
+static const struct {
+    const char *reply, *gold;
+    bool substring, reasoning, right;
+} references[] = {
+    {"The answer is 72", "72", false, false, true},
+    {"72.0", "72", false, false, true},
+    {"The answer is 5,000", "2,000", false, false, true}, /* 0 = 0 */
+    {"The answer is 3", "-3", false, false, true},
+    {"1.2.3", ".3", false, false, true},
+    {"The answer is 5 in 2023", "5", false, false, false},
+    {"The answer is 5", "none", false, false, true},
+    {"no number", "5", false, false, false},
+    {"no number", "none", false, false, false},
+    {"(A)", "(A)", true, false, true},
+    {"It is not (A) but (B)", "(A)", true, false, true},
+    {"The answer is (A)", "(A)", true, true, false}, /* its students were trained to write a capital */
+    {"So the answer is (A).", "(A)", true, true, true},
+    {"(A). So the answer is (B).", "(A)", true, true, false},
+    {"the answer is (B). No, the answer is (A).", "(A)", true, true, false},
+    {"the answer is invalid", "valid", true, true, true},
+};
+
+START_TEST(the_reference_is_followed_where_it_errs) {
+    ck_assert_msg(answer_reference(text_of(references[_i].reply), text_of(references[_i].gold), references[_i].substring,
+                                   references[_i].reasoning) == references[_i].right,
+                  "\"%s\" for \"%s\"", references[_i].reply, references[_i].gold);
+}
+END_TEST
+
+static const struct {
+    const char *a, *b, *gold;
+    bool strict, lenient;
+} votes[] = {
+    {"The answer is 5", "so 2+3=5. The answer is 5.0", "72", true, true},
+    {"The answer is 5", "The answer is 6", "72", false, false},
+    {"The answer is unknown", "The answer is unknown", "72", false, false}, /* no number: no vote */
+    {"so 5", "The answer is 5", "72", false, true},
+    {"The answer is 5; 6", "The answer is 5 and 6", "5; 15; 20", true, true},
+    {"The answer is none", "The answer is none", "5; 15; 20", false, false},
+    {"The answer is Yes.", "The answer is yes", "No", true, true},
+    {"The answer is Yes, it is", "The answer is yes", "No", false, true},
+    {"The answer is (B) two dogs", "The answer is (b)", "(A)", false, true},
+    {"The answer is (B)", "The answer is (C)", "(A)", false, false},
+    {"", "", "No", false, false},
+};
+
+START_TEST(votes_for_the_same_answer_are_counted_together) {
+    for (int p = ANSWER_STRICT; p <= ANSWER_LENIENT; p++) {
+        const enum answer_parser parser = (enum answer_parser)p;
+        struct answer a = answer_read(text_of(votes[_i].a), text_of(votes[_i].gold), parser),
+                      b = answer_read(text_of(votes[_i].b), text_of(votes[_i].gold), parser);
+        bool want = p == ANSWER_STRICT ? votes[_i].strict : votes[_i].lenient;
+        ck_assert_msg(answer_same(a, b, parser) == want && answer_same(b, a, parser) == want, "parser %d: \"%s\", \"%s\"", p,
+                      votes[_i].a, votes[_i].b);
+    }
+}
+END_TEST
+
 START_TEST(the_stated_answer_is_shown_as_written) {
     struct text a;
     ck_assert(answer_find(text_of("x\nThe answer is: $1,200 .\ny"), ANSWER_STRICT, &a));
@@ -273,23 +336,25 @@ static void check_task(const struct json *line, void *user) {
 
 START_TEST(all_task_answers_are_right_for_themselves_only) {
     SKIP_WITHOUT_DATA();
-    static const char *const files[] = {"tasks/asdiv.jsonl",
-                                        "tasks/svamp.jsonl",
-                                        "tasks/multiarith.jsonl",
-                                        "tasks/bbh/word_sorting.jsonl",
-                                        "tasks/bbh/dyck_languages.jsonl",
-                                        "tasks/bbh/date_understanding.jsonl",
-                                        "tasks/bbh/ruin_names.jsonl",
-                                        "tasks/bbh/multistep_arithmetic_two.jsonl",
-                                        "tasks/bbh/formal_fallacies.jsonl"};
+    static const char *const files[] = {"tasks/asdiv.jsonl", "tasks/svamp.jsonl", "tasks/multiarith.jsonl",
+                                        "tasks/gsm8k_test.jsonl", "tasks/gsm8k_train.jsonl"};
     struct previous p = {0};
     str_init(&p.answer, &mem_std);
     str_init(&p.said, &mem_std);
-    size_t n = 0;
+    size_t n = 0, tasks = 0, names = 0;
     for (int i = 0; i < COUNT(files); i++)
         n += each_line(files[i], check_task, &p);
-    ck_assert_uint_eq(n, 2305 + 1000 + 600 + 6 * 250);
-    ck_assert_uint_gt(p.different, 8000);
+    ck_assert_uint_eq(n, 2305 + 1000 + 600 + 1319 + 7473);
+    char **name = NULL;
+    ck_assert_int_eq(dir_names(NULL, test_data("tasks/bbh"), &name, &names, NULL), 0);
+    for (size_t i = 0; i < names; i++) {
+        char path[300] = "tasks/bbh/";
+        tasks += each_line(strncat(path, name[i], sizeof path - 20), check_task, &p);
+    }
+    ck_assert_uint_eq(names, 27);
+    ck_assert_uint_eq(tasks, 6511);
+    ck_assert_uint_gt(p.different, 20000);
+    dir_names_free(NULL, name, names);
     str_free(&p.answer);
     str_free(&p.said);
 }
@@ -316,18 +381,50 @@ START_TEST(real_replies_are_labelled_as_recorded) {
 }
 END_TEST
 
+/* Real chains of thought end in "So the answer is X.": what each parser makes of them. */
+struct tally {
+    size_t n[2], right[2][3]; /* answer only, chain of thought; strict, lenient, reference */
+};
+
+static void check_bbh_reply(const struct json *line, void *user) {
+    struct tally *t = user;
+    struct text reply = json_text(json_get(line, "prediction")), gold = json_text(json_get(line, "target"));
+    bool cot =
+        text_is(json_text(json_get(line, "mode")), "cot") || text_is(json_text(json_get(line, "mode")), "chain of thought");
+    t->n[cot]++;
+    t->right[cot][0] += answer_correct(reply, gold, ANSWER_STRICT);
+    t->right[cot][1] += answer_correct(reply, gold, ANSWER_LENIENT);
+    t->right[cot][2] += answer_reference(reply, gold, true, cot);
+}
+
+START_TEST(real_chains_of_thought_show_what_a_parser_costs) {
+    SKIP_WITHOUT_DATA();
+    static const size_t n[2] = {65, 135}, right[2][3] = {{0, 26, 29}, {0, 102, 104}};
+    struct tally t = {0};
+    each_line("teacher/codex_bbh_sample.jsonl", check_bbh_reply, &t);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(t.n[i], n[i]);
+        for (int k = 0; k < 3; k++) /* 102 chains end in the gold answer; 2 more name several options, one of them right */
+            ck_assert_uint_eq(t.right[i][k], right[i][k]);
+    }
+}
+END_TEST
+
 Suite *text_answer_suite(void) {
     Suite *s = suite_create("text answers");
     TCase *c = tcase_create("answers");
     tcase_add_loop_test(c, numbers_are_read_as_people_write_them, 0, COUNT(numbers));
     tcase_add_test(c, a_comma_locale_changes_nothing);
     tcase_add_loop_test(c, replies_are_judged, 0, COUNT(cases));
+    tcase_add_loop_test(c, the_reference_is_followed_where_it_errs, 0, COUNT(references));
+    tcase_add_loop_test(c, votes_for_the_same_answer_are_counted_together, 0, COUNT(votes));
     tcase_add_test(c, the_stated_answer_is_shown_as_written);
     tcase_add_loop_test(c, replies_are_cut_after_the_first_answer_line, 0, COUNT(cuts));
     tcase_add_test(c, bare_answers_are_compared);
     tcase_add_test(c, any_bytes_are_taken);
     tcase_add_test(c, all_gsm8k_answers_are_found_in_their_solutions);
     tcase_add_test(c, all_task_answers_are_right_for_themselves_only);
+    tcase_add_test(c, real_chains_of_thought_show_what_a_parser_costs);
     tcase_add_test(c, real_replies_are_labelled_as_recorded);
     suite_add_tcase(s, c);
     return s;
