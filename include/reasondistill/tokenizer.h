@@ -24,9 +24,10 @@ typedef struct rsd_tokenizer rsd_tokenizer;
  * <extra_id_0> last. *out is the caller's. RSD_ENOTFOUND, RSD_EIO, RSD_EFORMAT (byte offset or key), RSD_EUNSUPPORTED (a model
  * type or normalizer that we do not do, named), RSD_ENOMEM. */
 RSD_API int rsd_tokenizer_open(rsd_ctx *ctx, const char *path, rsd_tokenizer **out);
-/* The same for a byte pair vocabulary whose text is cut into chunks by a pattern that the file does not tell: "gpt2", "cl100k" or
- * "o200k". NULL: as the file says, or as is known of the file by its SHA-256 (r50k_base, p50k_base, cl100k_base, o200k_base,
- * GPT-2), else RSD_EUNSUPPORTED. RSD_EINVAL: another name, or no byte pair vocabulary. */
+/* The same for a byte pair vocabulary whose text is cut into chunks by a pattern that the file does not tell: "gpt2", "cl100k" (as
+ * tiktoken has it now), "llama3" (as it was, and as tokenizer.json files have it: blanks at the end of a text are cut behind its
+ * last line end) or "o200k". NULL: as the file says, or as is known of the file by its SHA-256 (r50k_base, p50k_base, cl100k_base,
+ * o200k_base, GPT-2), else RSD_EUNSUPPORTED. RSD_EINVAL: another name, or no byte pair vocabulary. */
 RSD_API int rsd_tokenizer_open_pattern(rsd_ctx *ctx, const char *path, const char *pattern, rsd_tokenizer **out);
 RSD_API void rsd_tokenizer_close(rsd_tokenizer *tok);
 

@@ -231,7 +231,7 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
         {"--tokenizer", ARG_TEXT, &b->tokenizer, "FILE", .help = "for tokenize, align, and --data without --model"},
         {"--in", ARG_TEXT, &b->in, "FILE", .help = "lines of text (tokenize) or replies (align)"},
         {"--method", ARG_TEXT, &b->method, "span|dtw", .help = "of align"},
-        {"--pattern", ARG_TEXT, &b->pattern, "gpt2|cl100k|o200k", .help = "of a byte pair tokenizer"},
+        {"--pattern", ARG_TEXT, &b->pattern, "gpt2|cl100k|llama3|o200k", .help = "of a byte pair tokenizer"},
     };
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
     if (status != ARGS_GO_ON)

@@ -80,7 +80,7 @@ int verb_tokenize(const struct verb *v, int argc, char **argv) {
     const struct arg args[] = {
         {"--tokenizer", ARG_TEXT, &tokenizer, "FILE",
          .help = "spiece.model, tokenizer.json, .tiktoken, vocab.bpe or a model directory", .needed = true},
-        {"--pattern", ARG_TEXT, &pattern, "gpt2|cl100k|o200k",
+        {"--pattern", ARG_TEXT, &pattern, "gpt2|cl100k|llama3|o200k",
          .help = "how a byte pair vocabulary cuts text; default: by its hash"},
         {"--in", ARG_TEXT, &in, "FILE", .help = "lines to read; - is standard input"},
         {"--decode", ARG_FLAG, &decode, "", .help = "ids to text"},

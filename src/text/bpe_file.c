@@ -56,7 +56,7 @@ static int choose_pattern(struct bpe *b, const struct known *k, struct err *e) {
     if (b->pattern == SPLIT_UNKNOWN)
         return err_set(e, ERR_UNSUPPORTED,
                        "a vocabulary that is not known by its hash: say which pattern cuts its text "
-                       "(gpt2, cl100k or o200k)");
+                       "(gpt2, cl100k, llama3 or o200k)");
     return 0;
 }
 

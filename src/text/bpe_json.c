@@ -36,8 +36,8 @@ static int read_split(struct bpe *b, const struct json *part, struct err *e) {
         b->pattern = (enum split_pattern)split_of_regex(regex);
     if (b->pattern == SPLIT_UNKNOWN)
         return err_set(e, ERR_UNSUPPORTED,
-                       "Split with pattern %.*s is not known: say which pattern comes near (gpt2, cl100k or "
-                       "o200k)",
+                       "Split with pattern %.*s is not known: say which pattern comes near (gpt2, cl100k, llama3 "
+                       "or o200k)",
                        (int)(regex.n < 200 ? regex.n : 200), regex.p);
     return 0;
 }

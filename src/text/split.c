@@ -1,8 +1,10 @@
-/* The three patterns of OpenAI's vocabularies (tiktoken_ext/openai_public.py), written out by hand: alternatives in the order of
- * the expression, each as greedy as there, so that the first that matches is the chunk.
+/* The patterns of OpenAI's vocabularies (tiktoken_ext/openai_public.py), written out by hand: alternatives in the order of the
+ * expression, each as greedy as there, so that the first that matches is the chunk.
  *
  *     gpt2     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- *     cl100k   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+ *     cl100k   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+$|\s*[\r\n]+|\s+(?!\S)|\s+
+ *     llama3   as cl100k without \s+$, as tiktoken had it before and tokenizer.json files still do: only after the last line end
+ *              of a text it cuts differently
  *     o200k    [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|
  *              [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|
  *              \p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
@@ -92,8 +94,9 @@ static size_t next_gpt2(struct text t, size_t at) {
     return end > from ? end : blanks(t, at);
 }
 
-/* What cl100k and o200k have in common behind their words; `tail`: what may follow signs. */
-static size_t next_rest(struct text t, size_t at, const char *tail) {
+/* What cl100k, llama3 and o200k have in common behind their words; `tail`: what may follow signs; `last_whole`: blanks at the end
+ * of the text are one chunk. */
+static size_t next_rest(struct text t, size_t at, const char *tail, bool last_whole) {
     size_t end = run_of(t, at, UTF8_NUMBER, 3), from = at + (t.p[at] == ' ');
     if (end > at)
         return end;
@@ -107,7 +110,7 @@ static size_t next_rest(struct text t, size_t at, const char *tail) {
     for (end = at; look(t, end, &len) & UTF8_SPACE; end += len)
         if (is_line_end(t, end))
             line = end + 1;
-    return line > at ? line : blanks(t, at);
+    return last_whole && end == t.n ? end : line > at ? line : blanks(t, at);
 }
 
 /* [^\r\n\p{L}\p{N}]? : bytes of the character at `at` if it may stand before a word, else 0. */
@@ -117,13 +120,13 @@ static size_t word_prefix(struct text t, size_t at) {
     return c & (UTF8_LETTER | UTF8_NUMBER) || is_line_end(t, at) ? 0 : len;
 }
 
-static size_t next_cl100k(struct text t, size_t at) {
+static size_t next_cl100k(struct text t, size_t at, bool last_whole) {
     size_t end = contraction(t, at, true);
     if (end > at)
         return end;
     size_t from = at + word_prefix(t, at);
     end = run_of(t, from, UTF8_LETTER, SIZE_MAX);
-    return end > from ? end : next_rest(t, at, "\r\n\n");
+    return end > from ? end : next_rest(t, at, "\r\n\n", last_whole);
 }
 
 /* CAPITAL* SMALL+ from `at`; `at` if it does not match. Where nothing small follows the capitals, the last of them that is both
@@ -151,14 +154,22 @@ static size_t next_o200k(struct text t, size_t at) {
     /* nothing small is left behind the capitals, or the form before would have matched */
     if ((end = run_of(t, at + prefix, CAPITAL, SIZE_MAX)) > at + prefix)
         return contraction(t, end, true);
-    return next_rest(t, at, "\r\n/");
+    return next_rest(t, at, "\r\n/", false);
 }
 
 size_t split_next(enum split_pattern pattern, struct text t, size_t at) {
-    return pattern == SPLIT_O200K ? next_o200k(t, at) : pattern == SPLIT_CL100K ? next_cl100k(t, at) : next_gpt2(t, at);
+    switch (pattern) {
+    case SPLIT_O200K:
+        return next_o200k(t, at);
+    case SPLIT_CL100K:
+    case SPLIT_LLAMA3:
+        return next_cl100k(t, at, pattern == SPLIT_CL100K);
+    default:
+        return next_gpt2(t, at);
+    }
 }
 
-static const char *const names[] = {"gpt2", "cl100k", "o200k"};
+static const char *const names[] = {"gpt2", "cl100k", "o200k", "llama3"};
 
 int split_parse(struct text name) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -174,12 +185,22 @@ const char *split_name(enum split_pattern which) {
 int split_of_regex(struct text regex) {
 #define TAIL  "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define SHORT "'s|'t|'re|'ve|'m|'ll|'d"
+    /* as they were first, and as tiktoken writes them since, with possessive quantifiers */
     static const struct {
         const char *regex;
         enum split_pattern pattern;
     } known[] = {
         {SHORT "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SPLIT_GPT2},
-        {"(?i:" SHORT ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL, SPLIT_CL100K},
+        {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", SPLIT_GPT2},
+        {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s", SPLIT_GPT2},
+        {"(?i:" SHORT ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL, SPLIT_LLAMA3},
+        {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
+         "\\s+(?!\\S)|\\s+",
+         SPLIT_LLAMA3},
+        {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| "
+         "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++$|\\s*[\\r\\n]|"
+         "\\s+(?!\\S)|\\s",
+         SPLIT_CL100K},
         {"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:" SHORT ")?|"
          "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:" SHORT ")?|"
          "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL,

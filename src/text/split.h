@@ -5,12 +5,12 @@
 
 #include "core/str.h"
 
-enum split_pattern { SPLIT_UNKNOWN = -1, SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K };
+enum split_pattern { SPLIT_UNKNOWN = -1, SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K, SPLIT_LLAMA3 };
 
 /* End of the chunk that starts at byte `at` < t.n. Bytes that are no character count as signs. */
 size_t split_next(enum split_pattern pattern, struct text t, size_t at);
 
-int split_parse(struct text name);                /* "gpt2", "cl100k", "o200k"; else SPLIT_UNKNOWN */
+int split_parse(struct text name);                /* "gpt2", "cl100k", "o200k", "llama3"; else SPLIT_UNKNOWN */
 int split_of_regex(struct text regex);            /* as tokenizer.json spells the pattern; else SPLIT_UNKNOWN */
 const char *split_name(enum split_pattern which); /* "?" for SPLIT_UNKNOWN */
 

@@ -132,7 +132,7 @@ END_TEST
 
 START_TEST(any_bytes_come_back) {
     SKIP_WITHOUT_DATA();
-    static const char *const patterns[] = {"gpt2", "cl100k", "o200k"};
+    static const char *const patterns[] = {"gpt2", "cl100k", "o200k", "llama3"};
     rsd_tokenizer *t = open_file(test_data("tokenizer/p50k_base.tiktoken"), patterns[_i]);
     for (uint64_t round = 0; round < 3000; round++) {
         struct rng g = rng_make(3, round);
@@ -195,6 +195,12 @@ static const struct {
      "\344\270\255\346\226\207\343\201\202|1\331\243\302\262|\302\275| |\011x"},
     {SPLIT_CL100K, "\314\201a \314\201B !\314\201\012!", "\314\201a| \314\201|B| !\314\201\012|!"},
     {SPLIT_CL100K, "'\305\277a x'\305\277 AB\312\260C", "'\305\277|a| x|'\305\277| AB\312\260C"},
+    /* only the end of a text tells these two apart */
+    {SPLIT_CL100K, "a \012  \012 \302\240", "a| \012  \012 \302\240"},
+    {SPLIT_LLAMA3, "a \012  \012 \302\240", "a| \012  \012| \302\240"},
+    {SPLIT_CL100K, "a  \012  b ", "a|  \012| | b| "},
+    {SPLIT_LLAMA3, "a  \012  b ", "a|  \012| | b| "},
+    {SPLIT_LLAMA3, "'S'LL DON'T 1234", "'S|'LL| DON|'T| |123|4"},
     {SPLIT_O200K, "He's 12345 pounds, isn't he\077\012\012  Yes  \012",
      "He's| |123|45| pounds|,| isn't| he|\077\012\012| | Yes|  \012"},
     {SPLIT_O200K, "'S'LL DON'T we'RE", "'S'LL| DON'T| we'RE"},
@@ -220,6 +226,25 @@ START_TEST(text_is_split_as_the_expression_says) {
         strncat(got, t.p + at, next - at);
     }
     ck_assert_str_eq(got, splits[_i].chunks);
+}
+END_TEST
+
+/* As in tiktoken_ext/openai_public.py of tiktoken 0.14, and in Llama 3's tokenizer.json. */
+START_TEST(expressions_in_use_are_known) {
+    static const struct {
+        enum split_pattern pattern;
+        const char *regex;
+    } in_use[] = {
+        {SPLIT_GPT2, "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s"},
+        {SPLIT_CL100K,
+         "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++$|"
+         "\\s*[\\r\\n]|\\s+(?!\\S)|\\s"},
+        {SPLIT_LLAMA3, "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                       "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+        {SPLIT_UNKNOWN, "\\p{L}+|\\s+"},
+    };
+    for (size_t i = 0; i < sizeof in_use / sizeof *in_use; i++)
+        ck_assert_int_eq(split_of_regex(text_of(in_use[i].regex)), in_use[i].pattern);
 }
 END_TEST
 
@@ -258,10 +283,14 @@ static const struct {
     int code;
     const char *says;
 } bad[] = {
-    {"", NULL, RSD_EUNSUPPORTED, "gpt2, cl100k or o200k"},     {"", "gpt3", RSD_EINVAL, "gpt3"},
-    {"YWE= 256\nYWE= 257\n", "gpt2", RSD_EFORMAT, "line 258"}, {"YWE= 3\n", "gpt2", RSD_EFORMAT, "line 257"},
-    {"Y*E= 300\n", "gpt2", RSD_EFORMAT, "not base64"},         {"YWE= 999999999\n", "gpt2", RSD_EUNSUPPORTED, "999999999"},
-    {"YWE=\n", "gpt2", RSD_EFORMAT, "expected base64"},        {"= 300\n", "gpt2", RSD_EFORMAT, "empty"},
+    {"", NULL, RSD_EUNSUPPORTED, "gpt2, cl100k, llama3 or o200k"},
+    {"", "gpt3", RSD_EINVAL, "gpt3"},
+    {"YWE= 256\nYWE= 257\n", "gpt2", RSD_EFORMAT, "line 258"},
+    {"YWE= 3\n", "gpt2", RSD_EFORMAT, "line 257"},
+    {"Y*E= 300\n", "gpt2", RSD_EFORMAT, "not base64"},
+    {"YWE= 999999999\n", "gpt2", RSD_EUNSUPPORTED, "999999999"},
+    {"YWE=\n", "gpt2", RSD_EFORMAT, "expected base64"},
+    {"= 300\n", "gpt2", RSD_EFORMAT, "empty"},
 };
 
 START_TEST(wrong_vocabularies_are_located) {
@@ -368,8 +397,9 @@ Suite *text_bpe_suite(void) {
     tcase_add_checked_fixture(c, begin, end);
     tcase_add_test(c, all_goldens_of_p50k_are_reproduced);
     tcase_add_test(c, gpt2_has_the_same_ids_from_merges_and_from_tokenizer_json);
-    tcase_add_loop_test(c, any_bytes_come_back, 0, 3);
+    tcase_add_loop_test(c, any_bytes_come_back, 0, 4);
     tcase_add_loop_test(c, long_words_take_about_linear_time, 0, 2);
+    tcase_add_test(c, expressions_in_use_are_known);
     tcase_add_loop_test(c, text_is_split_as_the_expression_says, 0, sizeof splits / sizeof *splits);
     tcase_add_test(c, merges_of_one_rank_go_from_left_to_right);
     tcase_add_loop_test(c, wrong_vocabularies_are_located, 0, sizeof bad / sizeof *bad);
