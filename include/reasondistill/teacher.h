@@ -26,7 +26,8 @@ enum { RSD_API_AUTO, RSD_API_COMPLETIONS, RSD_API_CHAT };
 typedef struct rsd_teacher_options {
     size_t size;
     /* "http(s)://host/v1", with "/completions" or "/chat/completions" behind it if you like.
-     * "replay:FILE": recorded replies: a store, bare response bodies, or a cassette.
+     * "replay:FILE": recorded replies: a store, bare response bodies, or a cassette, also compressed by gzip (then held in
+     * memory).
      * "record:FILE,http(s)://..": asks the endpoint and appends every answer to the cassette FILE, which replay: serves. */
     const char *url;
     const char *model;  /* sent as it is; may be NULL for replay */
@@ -67,6 +68,9 @@ typedef struct rsd_teacher_options {
     int32_t need_logprobs; /* default 1; 0: replies without log-probabilities are kept although top_logprobs asks for them */
     int32_t insecure;      /* 1: TLS certificates are not verified; default 0 */
     int32_t http2;         /* default 1: HTTP/2 where a https endpoint offers it */
+    /* So many requests in a row, default 3, that fail for good (after their retries) because no connection comes about, with no
+     * answer in between, stop the run: the host is not there. 0: all questions are tried. More retries sit out longer outages. */
+    uint64_t unreachable;
 } rsd_teacher_options;
 RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);
 
@@ -92,9 +96,9 @@ RSD_API int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q);
  * the next call). RSD_AGAIN: none within `wait_ms` (0: do not wait). RSD_END: nothing is queued or in flight. RSD_ENETWORK,
  * RSD_EREFUSED, RSD_ENOLOGPROBS, RSD_EFORMAT: one request has finally failed (counted; the text says which question); call
  * again for the others. RSD_EIO: the store cannot be written: stop.
- * A final 401, 403 or a quota that is used up (RSD_EREFUSED), a certificate that does not hold (RSD_ENETWORK) and a budget
- * that does not hold another request stop the run: no request is started any more, what is in flight is still handed out, then
- * comes RSD_END with `stopped` set in the stats. */
+ * A final 401, 403 or a quota that is used up (RSD_EREFUSED), a certificate that does not hold or a host that is not there
+ * (RSD_ENETWORK, option `unreachable`) and a budget that does not hold another request stop the run: no request is started any
+ * more, what is in flight is still handed out, then comes RSD_END with `stopped` set in the stats. */
 RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply);
 
 /* For a host with an event loop of its own: what to wait for instead of waiting in rsd_teacher_poll.
@@ -124,7 +128,13 @@ RSD_API int rsd_teacher_wait_fds(rsd_teacher *t, rsd_fd *fds, size_t cap, size_t
 /* Starts no further request: poll until RSD_END hands out what is in flight. Safe to call again. */
 RSD_API int rsd_teacher_stop(rsd_teacher *t);
 
-enum { RSD_STOPPED_NOT, RSD_STOPPED_ASKED /* rsd_teacher_stop */, RSD_STOPPED_BUDGET, RSD_STOPPED_REFUSED };
+enum {
+    RSD_STOPPED_NOT,
+    RSD_STOPPED_ASKED /* rsd_teacher_stop */,
+    RSD_STOPPED_BUDGET,
+    RSD_STOPPED_REFUSED,
+    RSD_STOPPED_UNREACHABLE
+};
 
 typedef struct rsd_teacher_stats {
     size_t size;                               /* set by the caller */
@@ -138,7 +148,9 @@ typedef struct rsd_teacher_stats {
 } rsd_teacher_stats;
 RSD_API int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out);
 
-/* ---- stores ---- */
+/* ---- stores ----
+ * A store may be compressed by gzip, in one member or several: everything that reads it tells that from its first bytes
+ * (RSD_EUNSUPPORTED where the library was built without zlib). rsd_teacher_open refuses to append to one. */
 
 typedef struct rsd_store_report {
     size_t size;              /* set by the caller */
@@ -148,7 +160,7 @@ typedef struct rsd_store_report {
     uint64_t no_logprobs; /* rows without token log-probabilities */
     uint64_t duplicates,
         bad;       /* lines: a second row for one (id, sample); no row at all, or a question that differs from earlier rows */
-    uint64_t torn; /* bytes of an unfinished last line, which opening cuts off */
+    uint64_t torn; /* bytes of an unfinished last line, which opening cuts off; of compressed data that break off: at least 1 */
     uint64_t voted,
         voted_right; /* questions whose replies state answers, and whose most frequent answer is right (rsd_store_stats only) */
 } rsd_store_report;
@@ -158,9 +170,14 @@ typedef struct rsd_store_report {
 RSD_API int rsd_store_verify(rsd_ctx *ctx, const char *path, rsd_store_report *out);
 
 /* Rewrites a store without duplicates (the first row stays), blank lines and a torn end; rows stay byte for byte and in order,
- * the file is replaced as a whole. Bad lines are not thrown away but appended to `path`.rejected. *out (may be NULL) tells
- * what was found. RSD_EBUSY: a process writes to it. */
+ * the file is replaced as a whole; a compressed one stays compressed. Bad lines are not thrown away but appended to
+ * `path`.rejected. *out (may be NULL) tells what was found. RSD_EBUSY: a process writes to it. */
 RSD_API int rsd_store_compact(rsd_ctx *ctx, const char *path, rsd_store_report *out);
+
+/* The same into another file, compressed, which appears complete or not at all; bad lines go to `to`.rejected. The store stays as
+ * it is but for a torn end. Where `to` is named `path`.gz and the store is then removed, rsd_teacher_open refuses to begin `path`
+ * anew. RSD_EUNSUPPORTED: built without zlib. Others as above. */
+RSD_API int rsd_store_gzip(rsd_ctx *ctx, const char *path, const char *to, rsd_store_report *out);
 
 typedef struct rsd_question_stats { /* borrowed until the callback returns */
     size_t size;

@@ -1,6 +1,7 @@
 /* Reading: whole files, maps, lines. Sizes are limited before memory is taken, interrupted calls are repeated,
  * every error names the path. */
 #include "core/file.h"
+#include "core/gzip.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,6 +133,7 @@ int file_join(const struct allocator *a, char **out, struct err *e, const char *
 int lines_open(struct lines *l, const struct allocator *a, const char *path, size_t max_line, struct err *e) {
     *l = (struct lines){.fd = -1, .path = path, .max = max_line};
     str_init(&l->buf, a);
+    str_init(&l->raw, a);
     if (strcmp(path, "-") == 0) {
         l->fd = STDIN_FILENO;
         l->path = "standard input";
@@ -145,8 +147,56 @@ int lines_open(struct lines *l, const struct allocator *a, const char *path, siz
     return ERR_NONE;
 }
 
+/* The first bytes say whether what follows is compressed. */
+static int begin(struct lines *l, struct err *e) {
+    ssize_t got = 1;
+    l->begun = true;
+    while (got > 0 && (l->buf.n == 0 || (l->buf.n == 1 && l->buf.p[0] == '\x1f'))) {
+        char *to = str_reserve(&l->buf, CHUNK);
+        if (!to)
+            return err_set(e, ERR_NOMEM, "%s: out of memory", l->path);
+        if ((got = read_some(l->fd, to, CHUNK)) < 0)
+            return err_errno(e, errno, "%s: cannot be read", l->path);
+        l->buf.n += (size_t)got;
+    }
+    if (!gzip_starts(l->buf.p, l->buf.n))
+        return ERR_NONE;
+    int code = gunzip_open(&l->gz, l->buf.a, e);
+    if (code)
+        return err_within(e, "%s", l->path);
+    struct str first = l->raw;
+    l->raw = l->buf;
+    l->buf = first;
+    gunzip_put(l->gz, l->raw.p, l->raw.n);
+    return ERR_NONE;
+}
+
+/* As read(2), decompressed. What is wrong with the data ends them: there is no place to go on from. */
+static int unpack(struct lines *l, char *to, size_t room, size_t *got, struct err *e) {
+    int code = 0;
+    *got = 0;
+    while (!*got && !l->eof && !(code = gunzip_get(l->gz, to, room, got, e)) && !*got) {
+        ssize_t n = read_some(l->fd, l->raw.p, l->raw.cap);
+        if (n < 0)
+            return err_errno(e, errno, "%s, line %zu: cannot be read", l->path, l->line + 1);
+        gunzip_put(l->gz, l->raw.p, (size_t)n);
+        l->eof = n == 0;
+        l->torn = l->eof && !gunzip_whole(l->gz);
+    }
+    if (code) {
+        l->eof = true;
+        l->pos = l->buf.n;
+        *got = 0;
+        err_within(e, "%s, line %zu", l->path, l->line + 1);
+    }
+    return code;
+}
+
 /* Reads more behind what is buffered; lines already handed out are dropped first. */
 static int fill(struct lines *l, struct err *e) {
+    int code;
+    if (!l->begun && ((code = begin(l, e)) || l->buf.n))
+        return code;
     if (l->pos) {
         memmove(l->buf.p, l->buf.p + l->pos, l->buf.n - l->pos);
         l->buf.n -= l->pos;
@@ -156,6 +206,12 @@ static int fill(struct lines *l, struct err *e) {
     char *to = str_reserve(&l->buf, l->buf.n < CHUNK ? CHUNK : l->buf.n);
     if (!to)
         return err_set(e, ERR_NOMEM, "%s, line %zu: out of memory", l->path, l->line + 1);
+    if (l->gz) {
+        size_t n;
+        code = unpack(l, to, l->buf.cap - l->buf.n - 1, &n, e);
+        l->buf.n += n;
+        return code;
+    }
     ssize_t got = read_some(l->fd, to, l->buf.cap - l->buf.n - 1);
     if (got < 0)
         return err_errno(e, errno, "%s, line %zu: cannot be read", l->path, l->line + 1);
@@ -164,11 +220,32 @@ static int fill(struct lines *l, struct err *e) {
     return ERR_NONE;
 }
 
+/* Drops the rest of a line that was too long. */
+static int skip(struct lines *l, struct err *e) {
+    while (l->skips) {
+        const char *lf = l->buf.n > l->pos ? memchr(l->buf.p + l->pos, '\n', l->buf.n - l->pos) : NULL;
+        l->pos = lf ? (size_t)(lf + 1 - l->buf.p) : l->buf.n;
+        l->skips = !lf && !l->eof;
+        int code = l->skips ? fill(l, e) : 0;
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+static int too_long(struct lines *l, size_t used, bool whole, struct err *e) {
+    l->pos += used;
+    l->line++;
+    l->skips = !whole;
+    return err_set(e, ERR_FORMAT, "%s, line %zu: has more than the %zu bytes allowed", l->path, l->line, l->max);
+}
+
 int lines_next(struct lines *l, struct text *out, struct err *e) {
     *out = (struct text){"", 0};
     if (l->fd < 0)
         return err_set(e, ERR_INVALID, "lines of a file that is not open");
-    for (size_t seen = 0;;) {
+    int code = skip(l, e);
+    for (size_t seen = 0; !code;) {
         const char *p = l->buf.p ? l->buf.p + l->pos : "";
         size_t have = l->buf.n - l->pos;
         const char *lf = have > seen ? memchr(p + seen, '\n', have - seen) : NULL;
@@ -176,7 +253,13 @@ int lines_next(struct lines *l, struct text *out, struct err *e) {
         if (lf && n > 0 && p[n - 1] == '\r')
             n--;
         if (n > l->max && (lf || n - 1 > l->max || l->eof)) /* the one byte beyond may be the CR of CR LF */
-            return err_set(e, ERR_FORMAT, "%s, line %zu: has more than the %zu bytes allowed", l->path, l->line + 1, l->max);
+            return too_long(l, used, lf != NULL, e);
+        if (!lf && l->eof && l->torn && l->torn_bytes == 0) {
+            l->pos += used;
+            l->line++;
+            l->torn_bytes = have ? have : 1;
+            return err_set(e, ERR_FORMAT, "%s, line %zu: the compressed data break off here: the file was cut", l->path, l->line);
+        }
         if (lf || (l->eof && have)) {
             *out = (struct text){p, n};
             l->pos += used;
@@ -186,15 +269,17 @@ int lines_next(struct lines *l, struct text *out, struct err *e) {
         if (l->eof)
             return 0;
         seen = have;
-        int code = fill(l, e);
-        if (code)
-            return code;
+        code = fill(l, e);
     }
+    return code;
 }
 
 void lines_close(struct lines *l) {
     if (l->fd > STDIN_FILENO)
         close(l->fd);
     l->fd = -1;
+    gunzip_close(l->gz);
+    l->gz = NULL;
     str_free(&l->buf);
+    str_free(&l->raw);
 }

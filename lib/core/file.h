@@ -25,17 +25,25 @@ bool file_is_dir(const char *path);
 /* *out = dir/name, the caller's. */
 int file_join(const struct allocator *a, char **out, struct err *e, const char *dir, const char *name);
 
-/* Lines of a file or of standard input ("-"): split on LF only, the LF (and a CR before it) removed; the last may lack it. */
+/* Lines of a file or of standard input ("-"): split on LF only, the LF (and a CR before it) removed; the last may lack it. What
+ * begins as gzip is decompressed meanwhile (ERR_UNSUPPORTED without zlib). */
+struct gunzip;
 struct lines {
     int fd;
     bool eof;
+    bool begun, skips; /* skips: the rest of a line that was too long */
+    bool torn;         /* the compressed data broke off: told once as ERR_FORMAT, then comes the end */
+    size_t torn_bytes; /* of the line that they broke off in */
+    struct gunzip *gz; /* NULL: not compressed, as far as read */
+    struct str raw;
     const char *path; /* borrowed from lines_open: must live until lines_close */
     struct str buf;
     size_t pos, line; /* line: number of the line last returned, from 1 */
     size_t max;
 };
 int lines_open(struct lines *l, const struct allocator *a, const char *path, size_t max_line, struct err *e);
-/* 1: *out is the next line (valid until the next call); 0: end; negative: error (a longer line than max is ERR_FORMAT). */
+/* 1: *out is the next line (valid until the next call); 0: end; negative: error (a longer line than max is ERR_FORMAT; the next
+ * call goes on behind it). */
 int lines_next(struct lines *l, struct text *out, struct err *e);
 void lines_close(struct lines *l);
 

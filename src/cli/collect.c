@@ -97,7 +97,8 @@ static int work(rsd_ctx *ctx, rsd_teacher *t, bool priced, rsd_teacher_stats *s)
 
 static int collect(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, bool priced) {
     static const char *const ends[] = {"", "stopped", "stopped: the budget holds no further request",
-                                       "stopped: no request to this endpoint would do better"};
+                                       "stopped: no request to this endpoint would do better",
+                                       "stopped: the endpoint cannot be reached"};
     uint64_t questions = 0;
     rsd_teacher_stats s = {.size = sizeof s};
     int status = submit_all(t, ctx, questions_path, UINT64_MAX, &questions);
@@ -242,15 +243,37 @@ static int stats(rsd_ctx *ctx, const char *path) {
     return EXIT_OK;
 }
 
+struct asked {
+    const char *questions, *prompt, *system, *headers, *stop, *api;
+    int64_t samples, top, max_tokens, concurrency, retries, seed, per_request, budget_tokens, max_body, unreachable;
+    bool check, verify, compact, stats, gzip, insecure, http1, text_too;
+};
+
+static int compact(rsd_ctx *ctx, const char *path, bool gzip, rsd_store_report *r) {
+    struct str to;
+    struct err e = {0};
+    if (!gzip)
+        return rsd_store_compact(ctx, path, r) ? cli_failed(ctx) : EXIT_OK;
+    str_init(&to, &mem_std);
+    str_addz(&to, path);
+    str_addz(&to, ".gz");
+    int status = str_status(&to, &e) ? cli_err(&e) : rsd_store_gzip(ctx, path, str_z(&to), r) ? cli_failed(ctx) : EXIT_OK;
+    if (status == EXIT_OK)
+        fprintf(stderr, "%s: written; %s is no longer needed once nothing is to be added to it\n", str_z(&to), path);
+    str_free(&to);
+    return status;
+}
+
 /* --verify, --compact, --stats */
-static int look_after(rsd_ctx *ctx, const char *path, bool verify, bool compact) {
+static int look_after(rsd_ctx *ctx, const char *path, const struct asked *a) {
     rsd_store_report r = {.size = sizeof r};
-    if (!verify && !compact)
+    if (a->stats)
         return stats(ctx, path);
-    int rc = verify ? rsd_store_verify(ctx, path, &r) : rsd_store_compact(ctx, path, &r);
-    if (!rc || (verify && rc == RSD_EFORMAT))
+    int rc = a->verify ? rsd_store_verify(ctx, path, &r) : RSD_OK;
+    int status = a->verify ? (rc ? EXIT_FAILED : EXIT_OK) : compact(ctx, path, a->gzip, &r);
+    if (status == EXIT_OK || rc == RSD_EFORMAT)
         print_report(path, &r);
-    return rc ? cli_failed(ctx) : EXIT_OK;
+    return rc ? cli_failed(ctx) : status;
 }
 
 /* ---- the verb ---- */
@@ -274,12 +297,6 @@ static const char *stop_json(struct str *to, const char *stop) {
     return str_z(to);
 }
 
-struct asked {
-    const char *questions, *prompt, *system, *headers, *stop, *api;
-    int64_t samples, top, max_tokens, concurrency, retries, seed, per_request, budget_tokens, max_body;
-    bool check, verify, compact, stats, insecure, http1, text_too;
-};
-
 static void take_over(rsd_teacher_options *o, const struct asked *a) {
     o->samples = a->check ? 1 : (int32_t)a->samples;
     o->top_logprobs = (int32_t)a->top;
@@ -290,6 +307,7 @@ static void take_over(rsd_teacher_options *o, const struct asked *a) {
     o->seed = (uint64_t)a->seed;
     o->budget_tokens = (uint64_t)a->budget_tokens;
     o->max_body = (uint64_t)a->max_body;
+    o->unreachable = (uint64_t)a->unreachable;
     o->insecure = a->insecure;
     o->http2 = !a->http1;
     o->need_logprobs = !a->check && !a->text_too;
@@ -315,7 +333,7 @@ static int run(rsd_teacher_options *o, const struct asked *a) {
     if (!ctx)
         return EXIT_FAILED;
     if (a->verify || a->compact || a->stats) {
-        status = look_after(ctx, o->store, a->verify, a->compact);
+        status = look_after(ctx, o->store, a);
         goto done;
     }
     if (read_text(&x.prompt, a->prompt, MAX_PROMPT, &e) || read_text(&x.system, a->system, MAX_PROMPT, &e) ||
@@ -352,7 +370,8 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
                       .concurrency = 16,
                       .retries = 5,
                       .per_request = 64,
-                      .max_body = 64 << 20};
+                      .max_body = 64 << 20,
+                      .unreachable = 3};
     rsd_teacher_options o;
     rsd_teacher_options_init(&o, sizeof o);
     const struct arg args[] = {
@@ -379,6 +398,8 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
         {"--key-header", ARG_TEXT, &o.key_header, "NAME", .help = "header for the bare key instead of Authorization: Bearer"},
         {"--concurrency", ARG_INT, &a.concurrency, "N", .help = "requests in flight", .min = 1, .max = 4096},
         {"--retries", ARG_INT, &a.retries, "N", .help = "of one request after its first try", .min = 0, .max = 1000},
+        {"--unreachable", ARG_INT, &a.unreachable, "N",
+         .help = "stop after N requests in a row whose tries all found no connection; 0: never", .min = 0, .max = 1000000},
         {"--timeout", ARG_NUMBER, &o.timeout, "SECONDS", .help = "for one request", .min = 0.001, .max = 86400},
         {"--connect-timeout", ARG_NUMBER, &o.connect_timeout, "SECONDS", .help = "for a connection", .min = 0.001, .max = 86400},
         {"--first-byte-timeout", ARG_NUMBER, &o.first_byte_timeout, "SECONDS", .help = "until an answer begins; 0: any", .min = 0,
@@ -400,6 +421,7 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
         {"--check", ARG_FLAG, &a.check, "", .help = "ask a few questions and say what the log-probabilities are good for"},
         {"--verify", ARG_FLAG, &a.verify, "", .help = "check the store --out and change nothing"},
         {"--compact", ARG_FLAG, &a.compact, "", .help = "rewrite the store --out without second rows and bad lines"},
+        {"--gzip", ARG_FLAG, &a.gzip, "", .help = "with --compact: into the file --out with .gz behind its name; --out stays"},
         {"--stats", ARG_FLAG, &a.stats, "", .help = "a line per question of the store --out: kept, accuracy, majority vote"},
     };
     int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
@@ -408,6 +430,8 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
     bool tool = a.verify || a.compact || a.stats;
     if (a.check + a.verify + a.compact + a.stats > 1)
         return usage("only one of --check, --verify, --compact, --stats");
+    if (a.gzip && !a.compact)
+        return usage("--gzip goes with --compact");
     if (!o.store && !a.check)
         return usage("needs --out");
     if (!tool && !o.url)

@@ -17,7 +17,10 @@ static int look_at(rsd_ctx *ctx, const char *path, struct err *e) {
         return 0;
     if ((rc = lines_open(&l, &ctx->alloc, path, REPLY_LINE_MAX, e)))
         return rc;
-    if ((rc = lines_next(&l, &first, e)) == 1) {
+    rc = lines_next(&l, &first, e);
+    if (l.gz) {
+        rc = err_set(e, ERR_INVALID, "%s: is compressed, which cannot be appended to: choose another file", path);
+    } else if (rc == 1) {
         size_t n = first.n < sizeof begin - 1 ? first.n : sizeof begin - 1; /* a first line may be torn */
         rc = memcmp(first.p, begin, n) == 0 && (n == sizeof begin - 1 || l.eof)
                  ? 0

@@ -275,7 +275,11 @@ static int take_fault(rsd_teacher *t, struct slot *s, const struct outcome *out,
     struct policy_facts facts = {.final_fault = out->final, .retry_after = -1, .should_retry = -1};
     struct err why = {0};
     err_set(&why, RSD_ENETWORK, "%s", out->fault);
+    const uint64_t failed = t->stats.failed;
     int rc = again_or_never(t, s, &facts, &why, e);
+    t->unreachable = !out->unreachable ? 0 : t->unreachable + (t->stats.failed > failed);
+    if (!rc && t->o.unreachable > 0 && t->unreachable >= t->o.unreachable)
+        return teacher_stop(t, RSD_STOPPED_UNREACHABLE, e);
     return !rc && out->for_all ? teacher_stop(t, RSD_STOPPED_REFUSED, e) : rc;
 }
 
@@ -448,6 +452,7 @@ static int take_out_key(rsd_teacher *t, struct outcome *out, struct str *clean, 
 static int take(rsd_teacher *t, struct slot *s, const struct outcome *out, struct err *e) {
     if (out->kind == OUTCOME_FAULT)
         return take_fault(t, s, out, e);
+    t->unreachable = 0;
     if (out->recorded)
         return take_recorded(t, s, out, e);
     if (out->status >= 200 && out->status < 300)

@@ -263,6 +263,14 @@ static bool is_final(CURLcode code) {
     }
 }
 
+/* Nothing answers there, or not in time. */
+static bool no_connection(CURL *easy, CURLcode code) {
+    curl_off_t begun = 0;
+    if (code == CURLE_OPERATION_TIMEDOUT && !curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &begun))
+        return begun == 0;
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY;
+}
+
 static void tell(struct http *h, struct flight *f, CURLcode code, struct outcome *out) {
     long status = 0;
     int64_t date;
@@ -287,6 +295,7 @@ static void tell(struct http *h, struct flight *f, CURLcode code, struct outcome
         return;
     out->kind = OUTCOME_FAULT;
     out->for_all = is_final(code);
+    out->unreachable = no_connection(f->easy, code);
     out->final = out->for_all || f->too_large;
     if (f->too_large)
         snprintf(out->fault, sizeof out->fault, "%.150s: the answer has more than %zu bytes", str_z(&h->root), h->max_body);

@@ -7,7 +7,7 @@
 #include "teacher/transport.h"
 
 #include "base/ctx.h"
-#include "core/file.h"
+#include "core/gzip.h"
 #include "core/map.h"
 #include "teacher/body.h"
 #include "teacher/reply_file.h"
@@ -24,6 +24,8 @@ struct replay {
     rsd_ctx *ctx;
     char *path;
     struct file_map file;
+    struct str unpacked; /* a compressed recording, which is held in memory */
+    struct text all;     /* the recording: the map, or that */
     struct entry *entries;
     size_t n_entries, cap_entries;
     struct map index; /* "<kind><sample> <key>" -> entry, "<kind># <key>" -> number of replies of the key */
@@ -126,7 +128,7 @@ static int add_line(struct replay *p, struct entry entry, struct err *e) {
     const struct json *choice;
     int64_t sample = 0;
     int rc;
-    if ((rc = json_parse((const char *)p->file.p + entry.at, entry.n, &doc, e)))
+    if ((rc = json_parse(p->all.p + entry.at, entry.n, &doc, e)))
         goto done;
     if (json_get(doc, "cassette")) {
         rc = add_cassette(p, entry, doc, e);
@@ -145,12 +147,34 @@ done:
     return rc;
 }
 
+static int unpack(struct replay *p, struct err *e) {
+    struct lines l;
+    struct text line;
+    int rc = lines_open(&l, &p->ctx->alloc, p->path, REPLY_LINE_MAX, e);
+    if (rc)
+        return rc;
+    while ((rc = lines_next(&l, &line, e)) == 1) {
+        str_add(&p->unpacked, line.p, line.n);
+        str_addc(&p->unpacked, '\n');
+    }
+    lines_close(&l);
+    rc = rc ? rc : str_status(&p->unpacked, e);
+    p->all = (struct text){str_z(&p->unpacked), p->unpacked.n};
+    return rc;
+}
+
+static int read_file(struct replay *p, struct err *e) {
+    int rc = file_map_open(&p->file, p->path, false, e);
+    p->all = (struct text){p->file.p, p->file.n};
+    return !rc && gzip_starts(p->all.p, p->all.n) ? unpack(p, e) : rc;
+}
+
 static int read_index(struct replay *p, struct err *e) {
-    const char *bytes = p->file.p;
+    const char *bytes = p->all.p;
     size_t line = 1;
-    for (size_t at = 0; at < p->file.n; line++) {
-        const char *lf = memchr(bytes + at, '\n', p->file.n - at);
-        size_t n = lf ? (size_t)(lf - (bytes + at)) : p->file.n - at, blank = 0;
+    for (size_t at = 0; at < p->all.n; line++) {
+        const char *lf = memchr(bytes + at, '\n', p->all.n - at);
+        size_t n = lf ? (size_t)(lf - (bytes + at)) : p->all.n - at, blank = 0;
         while (blank < n && memchr(" \t\r", bytes[at + blank], 3))
             blank++;
         if (blank < n) {
@@ -197,7 +221,7 @@ static const struct entry *look_up(struct replay *p, const struct request *r) {
 static int take_body(struct replay *p, const struct entry *found, struct text *out, struct err *e) {
     struct json *doc = NULL;
     struct text body = {0};
-    int rc = json_parse((const char *)p->file.p + found->at, found->n, &doc, e);
+    int rc = json_parse(p->all.p + found->at, found->n, &doc, e);
     if (!rc && !(rc = json_need_text(doc, "body", &body, e))) {
         str_clear(&p->body);
         str_add(&p->body, body.p, body.n);
@@ -221,7 +245,7 @@ static int replay_poll(struct transport *t, double seconds, struct outcome *out,
     if (found) {
         out->kind = OUTCOME_BODY;
         out->status = 200;
-        out->body = (struct text){(const char *)p->file.p + found->at, found->n};
+        out->body = (struct text){p->all.p + found->at, found->n};
         out->recorded = true;
         out->choice = found->choice;
         out->line = found->line;
@@ -249,6 +273,7 @@ static void replay_close(struct transport *t) {
     map_free(&p->index);
     str_free(&p->key);
     str_free(&p->body);
+    str_free(&p->unpacked);
     mem_free(a, p->entries);
     mem_free(a, p->waiting);
     mem_free(a, p->path);
@@ -268,10 +293,11 @@ int replay_open(struct transport **out, rsd_ctx *ctx, const char *path, struct e
     map_init(&p->index, &ctx->alloc);
     str_init(&p->key, &ctx->alloc);
     str_init(&p->body, &ctx->alloc);
+    str_init(&p->unpacked, &ctx->alloc);
     int rc;
     if (!(p->path = mem_strndup(&ctx->alloc, path, strlen(path), e)))
         rc = ERR_NOMEM;
-    else if (!(rc = file_map_open(&p->file, path, false, e)))
+    else if (!(rc = read_file(p, e)))
         rc = read_index(p, e);
     if (rc) {
         replay_close(&p->base);

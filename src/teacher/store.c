@@ -61,6 +61,9 @@ static int look_at(rsd_ctx *ctx, const char *path, struct err *e) {
         return rc;
     rc = lines_next(&l, &first, e);
     struct json *doc = NULL;
+    if (l.gz)
+        rc = err_set(e, ERR_INVALID, "%s: is compressed, which cannot be appended to: unpack it (gunzip), or choose another file",
+                     path);
     bool torn = l.eof && first.n > 0 && first.p[0] == '{';
     if (rc == 1 && !(json_parse(first.p, first.n, &doc, NULL) ? torn : body_is_store_line(doc)))
         rc = err_set(e, ERR_FORMAT, "%s, line 1: no row of a teacher store: choose another file", path);
@@ -69,11 +72,25 @@ static int look_at(rsd_ctx *ctx, const char *path, struct err *e) {
     return rc < 0 ? rc : 0;
 }
 
+/* A store that was compressed and taken away would be paid for again. */
+static int look_beside(rsd_ctx *ctx, const char *path, struct err *e) {
+    struct str name;
+    int rc = 0;
+    str_init(&name, &ctx->alloc);
+    str_addz(&name, path);
+    str_addz(&name, ".gz");
+    if (!(rc = str_status(&name, e)) && !file_exists(path) && file_exists(str_z(&name)))
+        rc = err_set(e, ERR_INVALID, "%s: is not there, but %s.gz is: unpack it (gunzip), so that nothing is asked twice", path,
+                     path);
+    str_free(&name);
+    return rc;
+}
+
 int store_open(struct store *s, rsd_ctx *ctx, const char *path, struct asked *asked, struct err *e) {
     int rc;
     *s = (struct store){.ctx = ctx, .asked = asked};
     str_init(&s->line, &ctx->alloc);
-    if ((rc = look_at(ctx, path, e)))
+    if ((rc = look_at(ctx, path, e)) || (rc = look_beside(ctx, path, e)))
         return rc;
     if ((rc = append_open(&s->log, &ctx->alloc, path, e)))
         return rc;

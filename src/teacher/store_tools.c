@@ -2,6 +2,7 @@
  * are rows, which are second rows and which are neither, and hands out the rows. */
 #include "base/ctx.h"
 #include "core/file.h"
+#include "core/gzip.h"
 #include "core/map.h"
 #include "reasondistill/teacher.h"
 #include "teacher/body.h"
@@ -135,6 +136,12 @@ static int walk_next(struct walk *w, enum line_kind *kind, struct text *line, rs
     *reply = NULL;
     int rc = lines_next(&w->lines, line, e);
     *kind = LINE_END;
+    if (rc == ERR_FORMAT && w->lines.torn) { /* compressed data that break off are an unfinished line */
+        err_clear(e);
+        *kind = LINE_TORN;
+        w->report.torn = w->lines.torn_bytes;
+        return 0;
+    }
     if (rc <= 0)
         return rc;
     size_t blank = 0;
@@ -230,39 +237,58 @@ static int reject(rsd_ctx *ctx, struct append *to, bool *open, const char *path,
     return rc ? rc : append_line(to, line.p, line.n, e);
 }
 
-static int compact(struct walk *w, struct err *e) {
-    struct append rejected;
+/* A store that is being written anew, compressed or not. */
+struct rows_out {
     struct file_write f;
+    struct gzip_write *gz;
+};
+
+static int put_row(struct rows_out *o, struct text line, struct err *e) {
+    static const char lf = '\n';
+    int rc = o->gz ? gzip_put(o->gz, line.p, line.n, e) : file_put(&o->f, line.p, line.n, e);
+    return rc ? rc : o->gz ? gzip_put(o->gz, &lf, 1, e) : file_put(&o->f, &lf, 1, e);
+}
+
+static int commit_rows(struct rows_out *o, int rc, struct err *e) {
+    if (o->gz && rc)
+        gzip_abort(o->gz);
+    else if (o->gz)
+        rc = gzip_end(o->gz, e);
+    if (rc)
+        file_abort(&o->f);
+    return rc ? rc : file_commit(&o->f, e);
+}
+
+/* The rows of the walk into `to`, lines that are no rows into `to`.rejected. */
+static int compact(struct walk *w, const char *to, bool gzip, struct err *e) {
+    struct append rejected;
+    struct rows_out o = {.gz = NULL};
     bool open = false;
-    int rc = file_begin(&f, &w->ctx->alloc, w->path, e);
+    int rc = file_begin(&o.f, &w->ctx->alloc, to, e);
     if (rc)
         return rc;
+    if (gzip)
+        rc = gzip_begin(&o.gz, &w->ctx->alloc, &o.f, e);
     for (enum line_kind kind = LINE_BLANK; !rc && kind != LINE_END;) {
         struct text line;
         struct tally *tally;
         rsd_reply *r = NULL;
         rc = walk_next(w, &kind, &line, &r, &tally, e);
         rsd_reply_close(r);
-        if (rc)
-            break;
-        if (kind == LINE_ROW && !(rc = file_put(&f, line.p, line.n, e)))
-            rc = file_put(&f, "\n", 1, e);
-        if (kind == LINE_BAD)
-            rc = reject(w->ctx, &rejected, &open, w->path, line, e);
+        if (!rc && kind == LINE_ROW)
+            rc = put_row(&o, line, e);
+        if (!rc && kind == LINE_BAD)
+            rc = reject(w->ctx, &rejected, &open, to, line, e);
     }
     if (open) { /* on the disk before the store without them is */
         int bad = append_close(&rejected, e);
         rc = rc ? rc : bad;
     }
-    if (rc)
-        file_abort(&f);
-    else
-        rc = file_commit(&f, e);
-    return rc;
+    return commit_rows(&o, rc, e);
 }
 
 /* Taking the lock cuts off an unfinished last line, so a file that is something else must be turned away before. */
-static int is_store(rsd_ctx *ctx, const char *path, struct err *e) {
+static int is_store(rsd_ctx *ctx, const char *path, bool *gzip, struct err *e) {
     struct walk w;
     struct text line;
     struct tally *tally;
@@ -273,32 +299,54 @@ static int is_store(rsd_ctx *ctx, const char *path, struct err *e) {
         rc = walk_next(&w, &kind, &line, &r, &tally, e);
     if (!rc && kind == LINE_BAD)
         rc = err_set(e, ERR_FORMAT, "%s, line 1: no row of a teacher store", path);
+    *gzip = !rc && w.lines.gz;
     rsd_reply_close(r);
     walk_close(&w);
     return rc;
 }
 
-int rsd_store_compact(rsd_ctx *ctx, const char *path, rsd_store_report *out) {
+/* to NULL: in place, in the form that the store has. */
+static int rewrite(rsd_ctx *ctx, const char *path, const char *to, rsd_store_report *out) {
     struct err e = {0};
     struct append lock;
     struct walk w;
+    bool gzip = false, locked = false;
+    if (!file_exists(path))
+        return ctx_fail(ctx, RSD_ENOTFOUND, "%s: no such file", path);
+    int rc = is_store(ctx, path, &gzip, &e);
+    if (!rc && !gzip) /* nobody appends to a compressed one */
+        rc = append_open(&lock, &ctx->alloc, path, &e);
+    if (rc)
+        return ctx_return(ctx, rc, &e);
+    locked = !gzip;
+    if (!(rc = walk_open(&w, ctx, path, &e)))
+        rc = compact(&w, to ? to : path, to || gzip, &e);
+    if (locked)
+        w.report.torn = lock.torn;
+    if (!rc)
+        rc = hand_over(&w, out, &e);
+    walk_close(&w);
+    if (locked)
+        append_close(&lock, NULL); /* compacted, the file that the lock was on is gone */
+    return ctx_return(ctx, rc, &e);
+}
+
+int rsd_store_compact(rsd_ctx *ctx, const char *path, rsd_store_report *out) {
     if (!ctx)
         return RSD_EINVAL;
     if (!path)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_store_compact: a path expected");
-    if (!file_exists(path))
-        return ctx_fail(ctx, RSD_ENOTFOUND, "%s: no such file", path);
-    int rc = is_store(ctx, path, &e);
-    if (rc || (rc = append_open(&lock, &ctx->alloc, path, &e)))
-        return ctx_return(ctx, rc, &e);
-    if (!(rc = walk_open(&w, ctx, path, &e)))
-        rc = compact(&w, &e);
-    w.report.torn = lock.torn;
-    if (!rc)
-        rc = hand_over(&w, out, &e);
-    walk_close(&w);
-    append_close(&lock, NULL); /* the file that the lock was on is gone, but for failures */
-    return ctx_return(ctx, rc, &e);
+    return rewrite(ctx, path, NULL, out);
+}
+
+int rsd_store_gzip(rsd_ctx *ctx, const char *path, const char *to, rsd_store_report *out) {
+    if (!ctx)
+        return RSD_EINVAL;
+    if (!path || !to)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_store_gzip: two paths expected");
+    if (!strcmp(path, to))
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_store_gzip: %s: a file of another name expected, such as %s.gz", to, path);
+    return rewrite(ctx, path, to, out);
 }
 
 /* ---- votes ---- */

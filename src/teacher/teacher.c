@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_teacher_options, http2);
+OPTIONS_NO_TAIL(rsd_teacher_options, unreachable);
 
 static const rsd_teacher_options defaults = {
     .size = sizeof(rsd_teacher_options),
@@ -28,6 +28,7 @@ static const rsd_teacher_options defaults = {
     .per_request = 64,
     .need_logprobs = 1,
     .http2 = 1,
+    .unreachable = 3,
 };
 
 enum { MAX_SLOTS = 4096, MAX_SAMPLES = 1 << 20 };

@@ -76,9 +76,10 @@ struct rsd_teacher {
     size_t first_range, n_ranges, cap_ranges;
     struct slot *slots;
     size_t n_slots, flying, sleeping;
-    size_t max_samples; /* in one request: what the transport and the options allow, less if the endpoint gives fewer */
-    bool many_work;     /* the endpoint has answered a request for several samples */
-    rsd_reply **ready;  /* stored, not yet handed out: [first_ready, n_ready) */
+    uint64_t unreachable; /* requests in a row that found no connection, to the end of their tries */
+    size_t max_samples;   /* in one request: what the transport and the options allow, less if the endpoint gives fewer */
+    bool many_work;       /* the endpoint has answered a request for several samples */
+    rsd_reply **ready;    /* stored, not yet handed out: [first_ready, n_ready) */
     size_t first_ready, n_ready, cap_ready;
     rsd_reply *current; /* lent to the caller */
     struct err failure; /* of a request, not yet told */

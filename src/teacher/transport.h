@@ -29,6 +29,7 @@ struct outcome { /* borrowed until the next poll */
     int status;         /* HTTP */
     bool final;         /* a fault that trying again cannot cure */
     bool for_all;       /* and no other request either: a certificate that does not hold */
+    bool unreachable;   /* no connection came about */
     double retry_after; /* seconds that the server asked to wait; negative: it did not ask */
     int should_retry;   /* x-should-retry: 1, 0, or -1: not said */
     struct pace_facts pace;

@@ -138,7 +138,8 @@ int rsd_tokenizer_open_pattern(rsd_ctx *ctx, const char *path, const char *patte
     *out = NULL;
     int split = pattern ? split_parse(text_of(pattern)) : SPLIT_UNKNOWN;
     if (pattern && split == SPLIT_UNKNOWN)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_tokenizer_open: pattern \"%.40s\" is none of gpt2, cl100k, llama3 and o200k", pattern);
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_tokenizer_open: pattern \"%.40s\" is none of gpt2, cl100k, llama3 and o200k",
+                        pattern);
     struct err e = {0};
     rsd_tokenizer *t = mem_zero(&ctx->alloc, 1, sizeof *t, &e);
     if (!t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -138,9 +139,87 @@ def test_a_torn_store_is_repaired_and_asked_for_what_it_lacks(world: World, tail
 
 
 def test_an_unreachable_host_is_named(world: World) -> None:
-    result = world.run("collect", "--questions", "train.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m",
-                       "--retries", 0, "--out", "none.jsonl")
+    ask = ["collect", "--questions", "train.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--retries", 0, "--out", "none.jsonl"]
+    result = world.run(*ask, "--unreachable", 0)
     lines = result.stderr.decode().splitlines()
     assert result.returncode == 1 and len(lines) == 2, lines
     assert "http://127.0.0.1:9/v1" in lines[0] and "40 failed" in lines[1]
     assert world.read("none.jsonl") == b""
+
+
+def test_a_host_that_is_not_there_ends_the_run_and_keeps_what_was_stored(world: World) -> None:
+    world.write("some.jsonl", world.read("teacher.jsonl")[:-1000])
+    kept = world.read("some.jsonl").rsplit(b"\n", 1)[0] + b"\n"
+    ask = ["collect", "--questions", "train.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--samples", 3, "--per-request", 1]
+    result = world.run(*ask, "--retries", 0, "--concurrency", 1, "--out", "some.jsonl")
+    text = result.stderr.decode()
+    assert result.returncode == 1 and "3 failed" in text and "3 requests" in text
+    assert "stopped: the endpoint cannot be reached: the same command goes on where it stopped" in text
+    assert world.read("some.jsonl") == kept
+
+
+# ---- compressed stores ----
+
+@pytest.fixture
+def packed(world: World) -> World:
+    """A world whose library knows gzip; with teacher.jsonl.gz made by the command."""
+    (world.folder / "teacher.jsonl.gz").unlink(missing_ok=True)
+    result = world.run("collect", "--out", "teacher.jsonl", "--compact", "--gzip")
+    if b"without zlib" in result.stderr:
+        pytest.skip("built without zlib")
+    assert result.returncode == 0, result.stderr
+    return world
+
+
+def test_a_store_is_compressed_beside_itself(packed: World) -> None:
+    store = packed.read("teacher.jsonl")
+    assert gzip.decompress(packed.read("teacher.jsonl.gz")) == store
+    assert packed.run("collect", "--out", "teacher.jsonl", "--gzip").returncode == 2
+    for verb in ("--verify", "--stats"):
+        a, b = (packed.run("collect", "--out", name, verb) for name in ("teacher.jsonl", "teacher.jsonl.gz"))
+        assert a.returncode == b.returncode == 0 and a.stdout == b.stdout
+        assert a.stderr.replace(b"teacher.jsonl:", b"") == b.stderr.replace(b"teacher.jsonl.gz:", b"")
+
+
+@pytest.mark.parametrize("members", [1, 3], ids=["one member", "three members"])
+def test_a_compressed_store_is_aligned_and_replayed_as_the_plain_one(packed: World, members: int) -> None:
+    store = packed.read("teacher.jsonl")
+    cuts = [len(store) * i // members for i in range(members + 1)]  # the seams lie within rows
+    packed.write("other.gz", b"".join(gzip.compress(store[a:b]) for a, b in zip(cuts, cuts[1:])))
+    packed.done("align", "--tokenizer", "spiece.model", "--in", "other.gz", "--out", "other.rsd")
+    assert packed.read("other.rsd") == packed.read("aligned.rsd")
+    (packed.folder / "again.jsonl").unlink(missing_ok=True)
+    packed.done("collect", "--questions", "train.jsonl", "--teacher", "replay:other.gz", "--out", "again.jsonl")
+    rows = [[{k: v for k, v in json.loads(line).items() if k != "request_sha256"} for line in data.splitlines()]
+            for data in (packed.read("again.jsonl"), store)]
+    assert rows[0] == rows[1]
+
+
+def test_a_compressed_store_that_was_cut_is_reported_like_a_torn_one(packed: World) -> None:
+    store = packed.read("teacher.jsonl")
+    half = store[:store.index(b"\n", len(store) // 2) + 1]
+    packed.write("cut.gz", gzip.compress(half) + gzip.compress(store[len(half):])[:-9])
+    result = packed.run("collect", "--out", "cut.gz", "--verify")
+    text = result.stderr.decode()
+    rows = int(text.split(" rows")[0].rsplit(" ", 1)[1])
+    assert result.returncode == 0 and half.count(b"\n") <= rows <= 40 and " 0 bytes of an unfinished line" not in text
+    for command in (["align", "--tokenizer", "spiece.model", "--in", "cut.gz", "--out", "cut.rsd"],
+                    ["collect", "--questions", "train.jsonl", "--teacher", "replay:cut.gz", "--out", "cut.jsonl"]):
+        result = packed.run(*command)
+        assert result.returncode == 1 and b"cut.gz, line " in result.stderr and b"break off" in result.stderr
+    assert not (packed.folder / "cut.rsd").exists()
+    skipped = packed.run("align", "--tokenizer", "spiece.model", "--in", "cut.gz", "--out", "cut.rsd", "--skip-bad")
+    assert skipped.returncode == 0 and b"(1 skipped)" in skipped.stderr
+    packed.done("collect", "--out", "cut.gz", "--compact")
+    compacted = gzip.decompress(packed.read("cut.gz"))
+    assert store.startswith(compacted) and compacted.count(b"\n") == rows
+
+
+def test_nothing_is_appended_to_a_compressed_store_nor_asked_again_because_of_it(packed: World) -> None:
+    before = packed.read("teacher.jsonl.gz")
+    collect = ["collect", "--questions", "train.jsonl", "--teacher", "replay:replies.jsonl", "--out"]
+    result = packed.run(*collect, "teacher.jsonl.gz")
+    assert result.returncode == 1 and b"is compressed" in result.stderr and packed.read("teacher.jsonl.gz") == before
+    packed.write("gone.jsonl.gz", before)
+    result = packed.run(*collect, "gone.jsonl")
+    assert result.returncode == 1 and b"gone.jsonl.gz is: unpack it" in result.stderr and not (packed.folder / "gone.jsonl").exists()

@@ -5,6 +5,7 @@ int main(void) {
     SRunner *r = srunner_create(core_mem_suite());
     srunner_add_suite(r, core_rng_suite());
     srunner_add_suite(r, core_file_suite());
+    srunner_add_suite(r, core_gzip_suite());
     srunner_add_suite(r, core_io_suite());
     srunner_add_suite(r, core_json_suite());
     srunner_add_suite(r, core_pool_suite());

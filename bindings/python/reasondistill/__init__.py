@@ -9,9 +9,10 @@ from ._ffi import lib as _lib
 from ._handle import Context, Error, Handle
 from .model import T5, Batch, Loss, Optimizer
 from .run import Evaluator, Score, Step, Trainer, build_dataset
-from .text import Aligner, Alignment, Collected, Reply, Teacher, Tokenizer
+from .text import (Aligner, Alignment, Collected, QuestionStats, Reply, Teacher, Tokenizer, compact_store, store_stats, verify_store)
 
 __version__: str = _lib.rsd_version().decode()
 
-__all__ = ["Aligner", "Alignment", "Batch", "Collected", "Context", "Error", "Evaluator", "Handle", "Loss", "Optimizer", "Reply", "Score", "Step",
-           "T5", "Teacher", "Tokenizer", "Trainer", "build_dataset", "__version__"]
+__all__ = ["Aligner", "Alignment", "Batch", "Collected", "Context", "Error", "Evaluator", "Handle", "Loss", "Optimizer",
+           "QuestionStats", "Reply", "Score", "Step", "T5", "Teacher", "Tokenizer", "Trainer", "build_dataset", "compact_store", "store_stats",
+           "verify_store", "__version__"]

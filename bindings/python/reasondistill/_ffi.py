@@ -14,6 +14,7 @@ from ctypes import (CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_float, 
 from typing import Any
 
 OK, END, AGAIN = 0, 1, 2
+EFORMAT = -4
 
 LogFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 StepFn = CFUNCTYPE(c_int, c_void_p, c_void_p)
@@ -37,7 +38,7 @@ class TeacherOptions(Structure):
                [(n, c_double) for n in ("top_p", "first_byte_timeout", "requests_per_minute", "tokens_per_minute", "price_prompt",
                                         "price_completion", "budget")] + \
                [("budget_tokens", c_uint64), ("max_body", c_uint64)] + \
-               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")]
+               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")] + [("unreachable", c_uint64)]
 
 
 class Question(Structure):
@@ -49,6 +50,23 @@ class TeacherStats(Structure):
     _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("queued", "in_flight", "stored", "already", "correct", "failed", "missing",
                                                               "retries", "prompt_tokens", "completion_tokens", "requests", "stopped", "api")] + \
                [("cost", c_double)]
+
+
+class Fd(Structure):
+    _fields_ = [("fd", c_int), ("events", c_int)]
+
+
+class StoreReport(Structure):
+    _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("rows", "questions", "labelled", "correct", "no_logprobs", "duplicates", "bad",
+                                                              "torn", "voted", "voted_right")]
+
+
+class QuestionStats(Structure):
+    _fields_ = [("size", c_size_t), ("id", c_void_p), ("id_len", c_size_t), ("majority", c_void_p), ("majority_len", c_size_t)] + \
+               [(n, c_uint64) for n in ("total", "labelled", "kept", "votes")] + [("majority_correct", c_int64)]
+
+
+QuestionStatsFn = CFUNCTYPE(c_int, c_void_p, POINTER(QuestionStats))
 
 
 class AlignerOptions(Structure):
@@ -166,6 +184,7 @@ class Score(Structure):
 # C name of each structure, for the test of their layout.
 STRUCTURES = {
     "rsd_ctx_options": CtxOptions, "rsd_teacher_options": TeacherOptions, "rsd_question": Question, "rsd_teacher_stats": TeacherStats,
+    "rsd_fd": Fd, "rsd_store_report": StoreReport, "rsd_question_stats": QuestionStats,
     "rsd_aligner_options": AlignerOptions, "rsd_alignment": Alignment, "rsd_align_report": AlignReport, "rsd_batch": Batch,
     "rsd_build_options": BuildOptions, "rsd_build_report": BuildReport, "rsd_dataset_options": DatasetOptions,
     "rsd_dataset_info": DatasetInfo, "rsd_param": Param, "rsd_t5_info": T5Info, "rsd_tile": Tile,
@@ -199,6 +218,10 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_teacher_options_init": (c_int, [POINTER(TeacherOptions), c_size_t]),
     "rsd_teacher_open": (c_int, [_P, POINTER(TeacherOptions), _OUT]), "rsd_teacher_close": (None, [_P]),
     "rsd_teacher_submit": (c_int, [_P, POINTER(Question)]), "rsd_teacher_poll": (c_int, [_P, c_int, _OUT]),
+    "rsd_teacher_wait_fds": (c_int, [_P, POINTER(Fd), c_size_t, _LEN, POINTER(c_int)]),
+    "rsd_store_verify": (c_int, [_P, c_char_p, POINTER(StoreReport)]), "rsd_store_compact": (c_int, [_P, c_char_p, POINTER(StoreReport)]),
+    "rsd_store_gzip": (c_int, [_P, c_char_p, c_char_p, POINTER(StoreReport)]),
+    "rsd_store_stats": (c_int, [_P, c_char_p, QuestionStatsFn, _P, POINTER(StoreReport)]),
     "rsd_teacher_stop": (c_int, [_P]), "rsd_teacher_stats_get": (c_int, [_P, POINTER(TeacherStats)]),
     "rsd_kind_name": (c_char_p, [c_int]), "rsd_aligner_options_init": (c_int, [POINTER(AlignerOptions), c_size_t]),
     "rsd_aligner_open": (c_int, [_P, _P, POINTER(AlignerOptions), _OUT]), "rsd_aligner_close": (None, [_P]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
-from ctypes import POINTER, byref, c_double, c_int32, c_size_t, c_uint32, c_void_p
+import os
+from ctypes import POINTER, byref, c_double, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +143,7 @@ class Teacher(Handle):
             text = options.get(name)
             if isinstance(text, str):
                 options[f"{name}_len"] = len(text.encode())
+        self.finished = False
         self._options = filled(_ffi.TeacherOptions, lib.rsd_teacher_options_init, {"url": url, **options})
         self.check(lib.rsd_teacher_open(context.pointer, byref(self._options), byref(self._p)))
 
@@ -149,24 +151,105 @@ class Teacher(Handle):
         i, q, a = id.encode(), question.encode(), answer.encode() if answer is not None else None
         self.check(lib.rsd_teacher_submit(self.pointer, byref(_ffi.Question(i, len(i), q, len(q), a, len(a) if a else 0))))
 
+    def poll(self, wait_ms: int = 0) -> Collected | None:
+        """The next reply that arrives within the time, else None. Raises Error for a request that finally failed: call again for the
+        others. `finished` says that nothing is queued or in flight."""
+        reply = c_void_p()
+        status = self.check(lib.rsd_teacher_poll(self.pointer, wait_ms, byref(reply)))
+        self.finished = status == _ffi.END
+        if status != _ffi.OK:
+            return None
+        n = c_size_t()
+        id = borrowed(lib.rsd_reply_id(reply, byref(n)), n.value).decode()
+        text = borrowed(lib.rsd_reply_text(reply, byref(n)), n.value).decode("utf-8", "replace")
+        correct = lib.rsd_reply_correct(reply)
+        return Collected(id, lib.rsd_reply_sample(reply), text, None if correct < 0 else bool(correct))
+
     def replies(self, wait_ms: int = 1000) -> Iterator[Collected]:
         """Works until nothing is queued or in flight."""
-        reply = c_void_p()
         while True:
-            status = self.check(lib.rsd_teacher_poll(self.pointer, wait_ms, byref(reply)))
-            if status == _ffi.END:
+            reply = self.poll(wait_ms)
+            if reply:
+                yield reply
+            elif self.finished:
                 return
-            if status == _ffi.OK:
-                n = c_size_t()
-                id = borrowed(lib.rsd_reply_id(reply, byref(n)), n.value).decode()
-                text = borrowed(lib.rsd_reply_text(reply, byref(n)), n.value).decode("utf-8", "replace")
-                correct = lib.rsd_reply_correct(reply)
-                yield Collected(id, lib.rsd_reply_sample(reply), text, None if correct < 0 else bool(correct))
+
+    def wait_fds(self) -> tuple[list[tuple[int, int]], float]:
+        """For an event loop of the host's: (descriptor, selectors.EVENT_READ | EVENT_WRITE) of the requests in flight, and the seconds
+        to wait at most. Then, or when one is ready, or after submit: poll() until it gives None. See rsd_teacher_wait_fds."""
+        room = 64
+        while True:
+            fds, n, ms = (_ffi.Fd * room)(), c_size_t(), c_int()
+            self.check(lib.rsd_teacher_wait_fds(self.pointer, fds, room, byref(n), byref(ms)))
+            if n.value <= room:
+                return [(f.fd, f.events) for f in fds[:n.value]], ms.value / 1000
+            room = n.value
+
+    def stop(self) -> None:
+        """Starts no further request; what is in flight still comes."""
+        self.check(lib.rsd_teacher_stop(self.pointer))
 
     def stats(self) -> dict[str, int | float]:
         s = _ffi.TeacherStats(size=ctypes.sizeof(_ffi.TeacherStats))
         self.check(lib.rsd_teacher_stats_get(self.pointer, byref(s)))
         return {name: getattr(s, name) for name, _ in s._fields_ if name != "size"}
+
+
+def _report(r: _ffi.StoreReport) -> dict[str, int]:
+    return {name: int(getattr(r, name)) for name, *_ in r._fields_ if name != "size"}
+
+
+def _new_report() -> _ffi.StoreReport:
+    return _ffi.StoreReport(size=ctypes.sizeof(_ffi.StoreReport))
+
+
+def verify_store(context: Context, path: str | Path) -> tuple[dict[str, int], str | None]:
+    """Counts of a store's rows, and what is wrong with it first: None where nothing is. Changes nothing."""
+    r = _new_report()
+    status = lib.rsd_store_verify(context.pointer, os.fsencode(path), byref(r))
+    if status not in (_ffi.OK, _ffi.EFORMAT):
+        context.check(status)
+    return _report(r), None if status == _ffi.OK else lib.rsd_ctx_error(context.pointer).decode("utf-8", "replace")
+
+
+def compact_store(context: Context, path: str | Path, gzip_to: str | Path | None = None) -> dict[str, int]:
+    """Rewrites a store without second rows and a torn end; with gzip_to into that file, compressed, and the store stays. Bad lines go
+    to a file beside, `.rejected`."""
+    r = _new_report()
+    if gzip_to is None:
+        context.check(lib.rsd_store_compact(context.pointer, os.fsencode(path), byref(r)))
+    else:
+        context.check(lib.rsd_store_gzip(context.pointer, os.fsencode(path), os.fsencode(gzip_to), byref(r)))
+    return _report(r)
+
+
+@dataclass(frozen=True)
+class QuestionStats:
+    """What the replies to one question came to. majority: the answer that most state, "" if none does."""
+
+    id: str
+    total: int
+    labelled: int
+    kept: int
+    majority: str
+    votes: int
+    majority_correct: bool | None
+
+
+def store_stats(context: Context, path: str | Path) -> tuple[list[QuestionStats], dict[str, int]]:
+    """Per question, in the order of the store, and the counts of all."""
+    found: list[QuestionStats] = []
+
+    def take(_user: object, p: Any) -> int:
+        q = p.contents
+        found.append(QuestionStats(borrowed(q.id, q.id_len).decode(), q.total, q.labelled, q.kept,
+                                   borrowed(q.majority, q.majority_len).decode("utf-8", "replace"), q.votes,
+                                   None if q.majority_correct < 0 else bool(q.majority_correct)))
+        return 0
+
+    r = _new_report()
+    context.check(lib.rsd_store_stats(context.pointer, os.fsencode(path), _ffi.QuestionStatsFn(take), None, byref(r)))
+    return found, _report(r)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import json
+import selectors
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reasondistill import Aligner, Batch, Context, Error, Loss, Optimizer, Reply, T5, Teacher, Tokenizer
+from reasondistill import Aligner, Batch, Context, Error, Loss, Optimizer, Reply, T5, Teacher, Tokenizer, compact_store, store_stats, verify_store
 
 INPUTS, TARGETS = [[3, 4, 5, 1], [6, 7, 1]], [[5, 4, 3, 1], [7, 6, 1]]
 
@@ -262,3 +268,72 @@ def test_real_replies_are_collected_and_aligned(ctx: Context, pack: Path, tmp_pa
         teacher.submit(first.id, first.question, "72")
         got = list(teacher.replies())
     assert len(got) == 1 and got[0].correct and got[0].text.rstrip().endswith("72")
+
+
+def row(id: str, sample: int, text: str, correct: bool | None) -> str:
+    return json.dumps({"id": id, "sample": sample, "question": f"what is {id}?", "text": text, "tokens": None, "correct": correct}) + "\n"
+
+
+def test_stores_are_looked_after(ctx: Context, tmp_path: Path) -> None:
+    store = tmp_path / "teacher.jsonl"
+    good = row("a", 0, "The answer is 7", True) + row("a", 1, "so The answer is 7.0", True) + row("a", 2, "The answer is 8", False) + row("b", 0, "?", None)
+    store.write_text(good + row("a", 0, "The answer is 9", False) + "{")
+    report, wrong = verify_store(ctx, store)
+    assert report["rows"] == 4 and report["duplicates"] == 1 and report["torn"] == 1
+    assert wrong and "line 5: a second row for question a, sample 0" in wrong
+    compact_store(ctx, store)
+    assert store.read_text() == good and verify_store(ctx, store)[1] is None
+    questions, total = store_stats(ctx, store)
+    assert [(q.id, q.total, q.kept, q.majority, q.votes, q.majority_correct) for q in questions] == [("a", 3, 2, "7", 2, True), ("b", 1, 0, "", 0, None)]
+    assert total["correct"] == 2 and total["voted_right"] == 1
+    with pytest.raises(Error, match="none.jsonl"):
+        store_stats(ctx, tmp_path / "none.jsonl")
+    try:
+        compact_store(ctx, store, gzip_to=tmp_path / "teacher.jsonl.gz")
+    except Error as e:
+        assert "without zlib" in str(e)
+    else:
+        assert gzip.decompress((tmp_path / "teacher.jsonl.gz").read_bytes()).decode() == good
+        assert store_stats(ctx, tmp_path / "teacher.jsonl.gz")[0] == questions
+
+
+class OneByOne(BaseHTTPRequestHandler):
+    """Answers every request with one completion."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"text": "The answer is 4", "logprobs": None, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_loop_of_the_hosts_waits_for_the_teacher(ctx: Context) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OneByOne)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with Teacher(ctx, f"http://127.0.0.1:{server.server_port}/v1", model="m", top_logprobs=0, samples=2, per_request=1, api=1) as teacher:
+            for i in range(5):
+                teacher.submit(f"q{i}", "2+2?", "4")
+            got, watched, limit = [], 0, time.monotonic() + 60
+            while not teacher.finished and time.monotonic() < limit:
+                reply = teacher.poll()
+                if reply:
+                    got.append((reply.id, reply.sample, reply.correct))
+                elif not teacher.finished:
+                    fds, seconds = teacher.wait_fds()
+                    watched += len(fds)
+                    with selectors.DefaultSelector() as s:
+                        for fd, events in fds:
+                            s.register(fd, events)
+                        s.select(seconds)
+            assert sorted(got) == [(f"q{i}", k, True) for i in range(5) for k in range(2)] and watched > 0
+            assert teacher.wait_fds() == ([], 0.0) and teacher.stats()["stopped"] == 0
+            teacher.stop()
+            assert teacher.stats()["stopped"] == 1
+    finally:
+        server.shutdown()
