@@ -7,7 +7,21 @@
  * Inputs and targets end with the end token. Chain-of-thought items are replies, answer-only items are questions with an answer;
  * their targets are hard. Demonstrations come from the questions of the data set: the human solution without its calculator
  * marks, else the first kept reply. They change from epoch to epoch and never have the text of the question itself, under
- * whatever id. */
+ * whatever id.
+ *
+ * Files of questions are read by task. Every task takes lines {"id","question"|"input","answer"|"target","rationale"}: an answer
+ * may be a number, answer and rationale may be missing, other keys are passed over. "jsonl" takes nothing else; the others also
+ * take the files that these benchmarks are published in, and make ids of task, file and number ("gsm8k_train-0"):
+ *
+ *     gsm8k       lines {"question","answer"}, answers ending in a line "#### N" (Cobbe et al. 2021)
+ *     multiarith  an array of {"iIndex","sQuestion","lSolutions"} (Roy & Roth 2015)
+ *     asdiv       XML: Problem with ID, Body, Question, Answer; "9 (apples)" is 9 (Miao et al. 2020)
+ *     svamp       an array of {"ID","Body","Question","Answer"} (Patel et al. 2021)
+ *     bbh         an object with "examples": [{"input","target"}] (Suzgun et al. 2022), or a folder of them; "jsonl", too, takes
+ *                 a folder, of *.jsonl and *.json
+ *
+ * What is trained on must not be what is tested with. Questions count as the same if they are but for the case of ASCII letters,
+ * runs of blanks, quotation marks, and punctuation at the end of words: copies are found, paraphrases are not. */
 #ifndef REASONDISTILL_DATASET_H
 #define REASONDISTILL_DATASET_H
 
@@ -26,7 +40,7 @@ enum { RSD_KEEP_CORRECT, RSD_KEEP_ALL };
 /* Strings are read during the call only. */
 typedef struct rsd_build_options {
     size_t size;
-    const char *questions; /* lines {"id","question","answer","rationale"}; rationale may be absent or "" */
+    const char *questions; /* file, or folder, of the questions, read as `task` says; "-": standard input, as lines */
     const char *aligned;   /* shard made by rsd_aligner_file; NULL: answers only */
     const char *out;       /* folder to make; must not exist */
     uint64_t seed;         /* of the demonstrations; default 1 */
@@ -34,19 +48,31 @@ typedef struct rsd_build_options {
     int32_t shots;         /* demonstrations of the in-context formats, default 4 */
     int32_t keep;          /* RSD_KEEP_CORRECT */
     int32_t reserved;      /* 0 */
+    const char *task;      /* how `questions` is read; NULL: "jsonl" */
+    /* Files or folders of development and test items, each of any task's kind. */
+    const char *const *hold_out; /* [n_hold_out] */
+    size_t n_hold_out;
+    int32_t drop_held_out; /* 1: questions that stand in them are left out; 0 (default): the first one is an error */
+    int32_t reserved2;     /* 0 */
 } rsd_build_options;
 RSD_API int rsd_build_options_init(rsd_build_options *o, size_t size);
 
 typedef struct rsd_build_report {
     size_t size; /* set by the caller */
     uint64_t questions, replies, kept, wrong;
-    uint64_t unknown, no_question; /* replies that are not labelled, and without their question */
+    uint64_t unknown, no_question; /* replies that are not labelled, and without their question (or it is held out) */
+    uint64_t held_out;             /* questions left out by drop_held_out */
 } rsd_build_report;
 
 /* Makes a data set folder; it appears complete or not at all. In-context formats need more than `shots` questions that have a
- * rationale or a kept reply. report may be NULL. RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: line), RSD_EBUSY (out exists),
- * RSD_EIO, RSD_ENOMEM. */
+ * rationale or a kept reply. report may be NULL. RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: line), RSD_EMISMATCH (a question
+ * is held out: where it stands in both), RSD_EBUSY (out exists), RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_dataset_build(rsd_ctx *ctx, const rsd_build_options *options, rsd_build_report *report);
+
+/* Reads questions as `task` says (NULL: "jsonl") and writes them to the file `out` as lines {"id","question","answer",
+ * "rationale"}, which every verb reads; of several files also "task", the file's name. *n (may be NULL): how many. RSD_EINVAL,
+ * RSD_ENOTFOUND, RSD_EFORMAT (file: place), RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_dataset_convert(rsd_ctx *ctx, const char *task, const char *in, const char *out, uint64_t *n);
 
 typedef struct rsd_dataset_options {
     size_t size;
@@ -80,6 +106,10 @@ typedef struct rsd_dataset_info {
     uint64_t items[8], left_out, batches; /* of each rsd_format, too long, and batches in the first epoch, all ranks together */
 } rsd_dataset_info;
 RSD_API int rsd_dataset_info_get(rsd_dataset *d, rsd_dataset_info *out);
+
+/* RSD_OK if no question of the data set stands in a file or folder of items of any task's kind, RSD_EMISMATCH with the first one's
+ * place in both if one does. RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: place), RSD_ENOMEM. */
+RSD_API int rsd_dataset_disjoint(rsd_dataset *d, const char *items);
 
 /* Input and target text of item `i` (< questions or replies by format) of one format, to look at: borrowed until the next call.
  * RSD_EINVAL, RSD_ENOMEM. */

@@ -14,6 +14,7 @@ int verb_collect(const struct verb *v, int argc, char **argv);
 int verb_tokenize(const struct verb *v, int argc, char **argv);
 int verb_align(const struct verb *v, int argc, char **argv);
 int verb_build(const struct verb *v, int argc, char **argv);
+int verb_questions(const struct verb *v, int argc, char **argv);
 int verb_init(const struct verb *v, int argc, char **argv);
 int verb_train(const struct verb *v, int argc, char **argv);
 int verb_generate(const struct verb *v, int argc, char **argv);

@@ -25,9 +25,16 @@ static const struct verb verbs[] = {
      "  reasondistill align --tokenizer spiece.model --in teacher.jsonl --out aligned.rsd",
      verb_align},
     {"build", "makes a data set from questions and aligned replies",
-     "The folder --out holds dataset.json and shards; the four formats are made of it while reading.\n\n"
-     "  reasondistill build --questions q.jsonl --in aligned.rsd --formats zs-ao,zs-cot --out data",
+     "The folder --out holds dataset.json and shards; the four formats are made of it while reading. With --task the questions "
+     "may "
+     "be\na benchmark's own files (see questions).\n\n"
+     "  reasondistill build --questions q.jsonl --in aligned.rsd --formats zs-ao,zs-cot --hold-out test.jsonl --out data",
      verb_build},
+    {"questions", "turns a benchmark's own file into lines of questions",
+     "Reads GSM8K (lines), MultiArith and SVAMP (JSON arrays), ASDiv (XML), BIG-Bench-Hard (a JSON object, or a folder of them), "
+     "or lines\n{\"id\",\"question\",\"answer\",\"rationale\"}, and writes the latter.\n\n"
+     "  reasondistill questions --task asdiv --in ASDiv.xml --out asdiv.jsonl",
+     verb_questions},
     {"init", "makes a new student: random weights, or fewer layers of a model",
      "  reasondistill init --config config.json --tokenizer spiece.model --out student\n"
      "  reasondistill init --from flan-t5-base --layers 6,4 --out student",

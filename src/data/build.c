@@ -4,12 +4,13 @@
 #include "base/options.h"
 #include "core/hash.h"
 #include "data/corpus.h"
+#include "data/overlap.h"
 #include "text/prompt.h"
 
 #include <string.h>
 #include <unistd.h>
 
-OPTIONS_NO_TAIL(rsd_build_options, reserved);
+OPTIONS_NO_TAIL(rsd_build_options, reserved2);
 static const rsd_build_options defaults = {
     .size = sizeof(rsd_build_options), .seed = 1, .formats = (1u << RSD_FORMATS) - 1, .shots = 4, .keep = RSD_KEEP_CORRECT};
 
@@ -17,20 +18,24 @@ int rsd_build_options_init(rsd_build_options *o, size_t size) {
     return options_init(o, size, &defaults, sizeof defaults, NULL);
 }
 
-static int hash_file(const char *path, char hex[65], struct err *e) {
+static int hash_add(void *user, const char *path, struct err *e) {
     struct file_map m;
+    int code = file_map_open(&m, path, false, e);
+    if (!code && m.n)
+        sha256_add(user, m.p, m.n);
+    file_map_close(&m);
+    return code;
+}
+
+/* Of a file, or of the files of a folder one after another: what sha256sum says of `cat` of them. */
+static int hash_files(const struct questions_from *from, const struct allocator *a, char hex[65], struct err *e) {
     struct sha256 s;
     unsigned char digest[32];
-    int code = file_map_open(&m, path, false, e);
-    if (code)
-        return code;
     sha256_begin(&s);
-    if (m.n)
-        sha256_add(&s, m.p, m.n);
+    int code = questions_files(from, a, hash_add, &s, e);
     sha256_end(&s, digest);
     sha256_hex(digest, hex);
-    file_map_close(&m);
-    return 0;
+    return code;
 }
 
 static void count_kinds(rsd_align_report *report, const struct shard_reply *r) {
@@ -71,6 +76,7 @@ struct build {
     const struct allocator *a;
     const rsd_build_options *o;
     struct recipe recipe;
+    struct questions_from from; /* where the questions are read */
     struct questions questions;
     struct shard *shard; /* all replies */
     char *tmp, *path[3]; /* the folder being made, and dataset.json, questions.rsd, aligned.rsd in it */
@@ -128,16 +134,67 @@ static int make_folder(struct build *b, struct err *e) {
     return code ? code : dir_make(b->tmp, e);
 }
 
+/* ---- held-out questions ---- */
+
+static int refuse(struct build *b, const struct questions *held, const char *path, struct err *e) {
+    struct overlap all;
+    int code = overlap_open(&all, &b->questions, e);
+    code = code ? code
+                : overlap_refuse(&all, b->o->questions, held, path,
+                                 "what is trained on cannot be tested with: take it out, or have it left out (drop_held_out)", e);
+    overlap_free(&all);
+    return code;
+}
+
+/* Replaces the questions by those that are not held out. */
+static int drop(struct build *b, const struct questions *held, struct err *e) {
+    struct overlap them;
+    struct questions rest;
+    size_t at;
+    questions_start(&rest, b->a);
+    int code = overlap_open(&them, held, e);
+    for (size_t i = 0; i < b->questions.n && !code; i++) {
+        struct question x = questions_get(&b->questions, i);
+        int found = overlap_find(&them, x.question, &at, e);
+        b->recipe.report.held_out += found > 0;
+        code = found > 0 ? 0 : found < 0 ? found : questions_put(&rest, &x, e);
+    }
+    overlap_free(&them);
+    if (code) {
+        questions_free(&rest);
+        return code;
+    }
+    questions_free(&b->questions);
+    b->questions = rest;
+    return b->questions.n ? 0 : err_set(e, ERR_MISMATCH, "%s: all questions are held out", b->o->questions);
+}
+
+static int hold_out(struct build *b, struct err *e) {
+    int code = 0;
+    for (size_t i = 0; i < b->o->n_hold_out && !code; i++) {
+        struct questions held;
+        struct questions_from from = {.path = b->o->hold_out[i], .task = TASK_ANY};
+        if ((code = questions_read(&held, b->a, &from, e)))
+            return code;
+        code = b->o->drop_held_out ? drop(b, &held, e) : refuse(b, &held, from.path, e);
+        questions_free(&held);
+    }
+    return code;
+}
+
+/* ---- the whole ---- */
+
 static int build(struct build *b, struct err *e) {
     const rsd_build_options *o = b->o;
     b->recipe = (struct recipe){
         .seed = o->seed, .formats = o->formats, .shots = o->shots, .keep = o->keep, .report.size = sizeof b->recipe.report};
-    struct questions_from from = {o->questions, TASK_JSONL, 0, false};
-    int code = questions_read(&b->questions, b->a, &from, e);
-    code = code ? code : hash_file(o->questions, b->recipe.questions_sha256, e);
+    int code = questions_read(&b->questions, b->a, &b->from, e);
+    code = code || !strcmp(o->questions, "-") ? code : hash_files(&b->from, b->a, b->recipe.questions_sha256, e);
+    code = code ? code : hold_out(b, e);
     if (!code && o->aligned) {
+        struct questions_from shard = {.path = o->aligned, .task = TASK_ANY};
         code = shard_open(&b->shard, b->a, o->aligned, e);
-        code = code ? code : hash_file(o->aligned, b->recipe.aligned_sha256, e);
+        code = code ? code : hash_files(&shard, b->a, b->recipe.aligned_sha256, e);
     }
     b->recipe.report.questions = b->questions.n;
     code = code ? code : make_folder(b, e);
@@ -165,8 +222,11 @@ static int check_options(rsd_ctx *ctx, const rsd_build_options *o) {
     if (o->keep != RSD_KEEP_CORRECT && o->keep != RSD_KEEP_ALL)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: keep is %d, expected RSD_KEEP_CORRECT or RSD_KEEP_ALL",
                         (int)o->keep);
-    if (o->reserved)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: reserved must be 0");
+    for (size_t i = 0; i < o->n_hold_out; i++)
+        if (!o->hold_out || !o->hold_out[i])
+            return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: hold_out[%zu] must be a path", i);
+    if (o->reserved || o->reserved2 || (o->drop_held_out & ~1))
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: reserved must be 0, drop_held_out 0 or 1");
     if (o->seed > INT64_MAX)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: seed must be below 2^63");
     if (file_exists(o->out))
@@ -186,8 +246,11 @@ int rsd_dataset_build(rsd_ctx *ctx, const rsd_build_options *options, rsd_build_
         return ctx_return(ctx, code, &e);
     if ((code = check_options(ctx, &o)))
         return code;
-    struct build b = {.a = &ctx->alloc, .o = &o};
-    code = build(&b, &e);
+    struct build b = {.a = &ctx->alloc, .o = &o, .from = {.path = o.questions, .task = TASK_JSONL}};
+    code = o.task ? task_find(o.task, &b.from.task, &e) : 0;
+    if (!code && b.from.task == TASK_BBH)
+        log_write(&ctx->log, LOG_WARN, "%s: BIG-Bench-Hard asks to be kept out of training data: it is for tests", o.questions);
+    code = code ? code : build(&b, &e);
     if (report && !code) {
         size_t size = report->size < sizeof *report ? report->size : sizeof *report;
         memcpy((char *)report + sizeof report->size, (char *)&b.recipe.report + sizeof report->size, size - sizeof report->size);

@@ -3,6 +3,7 @@
 #include "data/corpus.h"
 
 #include "core/rng.h"
+#include "data/overlap.h"
 #include "text/answer.h"
 #include "text/prompt.h"
 
@@ -34,24 +35,16 @@ static int match_replies(struct corpus *c, struct err *e) {
     return 0;
 }
 
-static bool is_blank(char ch) {
-    return ch == ' ' || (ch >= '\t' && ch <= '\r');
-}
-
 static int find_twins(struct corpus *c, struct err *e) {
     struct map seen;
     map_init(&seen, c->a);
     c->twin = mem_new(c->a, c->questions.n, sizeof *c->twin, e);
     int code = c->twin ? 0 : ERR_NOMEM;
     for (size_t i = 0; i < c->questions.n && !code; i++) {
-        struct text t = questions_get(&c->questions, i).question;
-        str_clear(&c->scratch);
-        for (size_t k = 0; k < t.n; k++)
-            if (!is_blank(t.p[k]))
-                str_addc(&c->scratch, t.p[k]);
-        struct text key = {str_z(&c->scratch), c->scratch.n};
         size_t first = i;
-        code = str_status(&c->scratch, e);
+        str_clear(&c->scratch);
+        code = question_normal(&c->scratch, questions_get(&c->questions, i).question, e);
+        struct text key = {str_z(&c->scratch), c->scratch.n};
         if (!code && !map_get(&seen, key, &first))
             code = map_put(&seen, key, i, e);
         c->twin[i] = (uint32_t)first;

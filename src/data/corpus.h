@@ -17,7 +17,7 @@ struct corpus {
     size_t n_replies;
     uint32_t *question_of; /* [n_replies] */
     uint32_t *first_reply; /* [questions] its first reply that is not wrong, or NO_REPLY */
-    uint32_t *twin;        /* [questions] the first question with the same text, blanks aside */
+    uint32_t *twin;        /* [questions] the first question with the same text (overlap.h) */
     uint32_t *pool[2];     /* questions that can be solved examples: without [0] and with [1] reasoning */
     size_t n_pool[2];
     size_t n_texts[2]; /* different texts in the pool */

@@ -2,6 +2,7 @@
 #include "align/align.h"
 #include "base/ctx.h"
 #include "base/options.h"
+#include "data/overlap.h"
 #include "data/plan.h"
 #include "text/prompt.h"
 
@@ -19,6 +20,7 @@ int rsd_dataset_options_init(rsd_dataset_options *o, size_t size) {
 struct rsd_dataset {
     rsd_ctx *ctx;
     rsd_tokenizer *tok;
+    char *path;
     struct corpus corpus;
     struct parts parts;
     struct plan_options order;
@@ -96,6 +98,8 @@ static int go_to_epoch(rsd_dataset *d, uint64_t epoch, struct err *e) {
 
 static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_options *o, struct err *e) {
     int code = check_options(o, e);
+    if (!code && !(d->path = mem_strndup(&d->ctx->alloc, path, strlen(path), e)))
+        code = ERR_NOMEM;
     code = code ? code : corpus_open(&d->corpus, &d->ctx->alloc, path, e);
     if (code)
         return code;
@@ -168,9 +172,9 @@ void rsd_dataset_close(rsd_dataset *d) {
     shard_buffer_free(&d->buffer);
     str_free(&d->input);
     str_free(&d->target);
-    void *const blocks[] = {d->starts,      d->enc.p,       d->dec.p,     d->row_ids.p,      d->enc_offsets,
-                            d->dec_offsets, d->row_offsets, d->row_probs, d->kinds,          d->formats,
-                            d->signs,       d->chunk_begin, d->chunk_end, d->chunk_logprobs, d->top_probs};
+    void *const blocks[] = {d->path,        d->starts,      d->enc.p,          d->dec.p,    d->row_ids.p, d->enc_offsets,
+                            d->dec_offsets, d->row_offsets, d->row_probs,      d->kinds,    d->formats,   d->signs,
+                            d->chunk_begin, d->chunk_end,   d->chunk_logprobs, d->top_probs};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(a, blocks[i]);
     mem_free(a, d);
@@ -354,6 +358,29 @@ int rsd_dataset_batch(rsd_dataset *d, uint64_t index, const rsd_batch **batch) {
     }
     if (!code)
         *batch = &d->batch;
+    return ctx_return(d->ctx, code, &e);
+}
+
+int rsd_dataset_disjoint(rsd_dataset *d, const char *items) {
+    if (!d)
+        return RSD_EINVAL;
+    if (!items)
+        return ctx_fail(d->ctx, RSD_EINVAL, "rsd_dataset_disjoint: items must be given");
+    struct err e = {0};
+    struct questions held;
+    struct overlap all = {0};
+    struct questions_from from = {.path = items, .task = TASK_ANY};
+    int code = questions_read(&held, &d->ctx->alloc, &from, &e);
+    if (code)
+        return ctx_return(d->ctx, code, &e);
+    code = overlap_open(&all, &d->corpus.questions, &e);
+    code = code ? code
+                : overlap_refuse(&all, d->path, &held, items,
+                                 "what is trained on cannot be tested with: build the data set with --hold-out and "
+                                 "--drop-held-out",
+                                 &e);
+    overlap_free(&all);
+    questions_free(&held);
     return ctx_return(d->ctx, code, &e);
 }
 

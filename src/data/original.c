@@ -16,7 +16,7 @@ bool original_full(const struct questions *q, const struct questions_from *from)
 int original_put(struct questions *q, const struct questions_from *from, const char *prefix, struct question x, struct err *e) {
     struct str id;
     if (from->answers && !x.answer.n)
-        return err_set(e, ERR_FORMAT, "\"answer\" is missing or empty: it cannot be tested");
+        return err_set(e, ERR_FORMAT, "key \"answer\" is missing or empty: what is tested needs one");
     if (!*prefix)
         return questions_put(q, &x, e);
     str_init(&id, q->a);

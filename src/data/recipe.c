@@ -12,7 +12,8 @@ static const struct {
     size_t at;
 } counts[] = {{"questions", offsetof(rsd_build_report, questions)}, {"replies", offsetof(rsd_build_report, replies)},
               {"kept", offsetof(rsd_build_report, kept)},           {"wrong", offsetof(rsd_build_report, wrong)},
-              {"unknown", offsetof(rsd_build_report, unknown)},     {"no_question", offsetof(rsd_build_report, no_question)}};
+              {"unknown", offsetof(rsd_build_report, unknown)},     {"no_question", offsetof(rsd_build_report, no_question)},
+              {"held_out", offsetof(rsd_build_report, held_out)}};
 enum { COUNTS = sizeof counts / sizeof *counts };
 
 int recipe_write(const struct recipe *r, const struct allocator *a, const char *path, struct err *e) {
@@ -107,7 +108,7 @@ static int read_object(struct recipe *r, const struct json *doc, struct err *e) 
     r->report.size = sizeof r->report;
     for (size_t i = 0; i < COUNTS && !code; i++) {
         int64_t v = 0;
-        code = json_need_int(report, counts[i].key, 0, INT64_MAX, &v, e);
+        code = json_opt_int(report, counts[i].key, 0, INT64_MAX, &v, e); /* some came with later versions */
         memcpy((char *)&r->report + counts[i].at, &v, sizeof v);
     }
     return code;

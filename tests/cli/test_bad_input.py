@@ -40,7 +40,7 @@ TABLE: list[tuple[str, int, str]] = [
     ("nonsense", 2, "there is no verb nonsense"),
     # options
     *((f"{verb} --bogus", 2, f"{verb}: there is no option --bogus") for verb in
-      "collect tokenize align build init train generate score eval merge info bench".split()),
+      "collect tokenize align build questions init train generate score eval merge info bench".split()),
     ("tokenize", 2, "needs --tokenizer"),
     ("train", 2, "needs RUN.JSON"),
     ("train a b", 2, "not understood: b"),
@@ -60,6 +60,8 @@ TABLE: list[tuple[str, int, str]] = [
     (f"{ALIGN} --json", 2, "--json writes to standard output"),
     ("align --tokenizer spiece.model --in teacher.jsonl", 2, "needs --out FILE, --json or --compare"),
     (f"{ALIGN} --method soft", 2, "--method takes span|dtw, not soft"),
+    ("questions --task svamp --in x", 2, "needs --out"),
+    ("questions --task svmap --in x --out new", 2, "--task takes gsm8k|multiarith|asdiv|svamp|bbh|jsonl, not svmap"),
     (f"{BUILD} --formats zs-ao,zs", 2, "there is no format zs: "),
     (f"{BUILD} --shots 0", 2, "--shots takes 1 to 64, not 0"),
     (f"{EVAL} --format zs", 2, "--format takes zs-ao|zs-cot|ic-ao|ic-cot, not zs"),
@@ -99,6 +101,18 @@ TABLE: list[tuple[str, int, str]] = [
     (swap(BUILD, "--questions", "{same_id}"), 1, "same_id: line 2: the id \"a\" came before"),
     (swap(EVAL, "--data", "{no_answer}"), 1, "no_answer: line 1: key \"answer\" is missing"),
     (swap(BUILD, "--questions", "{strangers}"), 1, "none of 40 replies was kept"),
+    (f"{BUILD} --hold-out missing", 1, "missing: cannot be opened"),
+    (f"{BUILD} --hold-out {{broken}}", 1, "broken: line 2: byte 6"),
+    (f"{BUILD} --hold-out heldout.jsonl --hold-out train.jsonl", 1,
+     "train.jsonl: question 1 (\"train-00000\") also stands in train.jsonl: question 1 (\"train-00000\"), and 39 more"),
+    (f"{BUILD} --hold-out train.jsonl --drop-held-out", 1, "train.jsonl: all questions are held out"),
+    # benchmarks' own files
+    ("questions --task gsm8k --in missing --out new", 1, "missing: cannot be opened"),
+    ("questions --task svamp --in folder --out new", 1, "folder: is a folder: task svamp is one file"),
+    ("questions --task bbh --in folder --out new", 1, "folder: holds no *.jsonl and no *.json"),
+    ("questions --task svamp --in {svamp} --out new", 1, "svamp: element 1: key \"Question\" is missing"),
+    ("questions --task asdiv --in {xml} --out new", 1, "xml: line 2: </P> where <Problem> is open"),
+    ("questions --task gsm8k --in {no_end} --out new", 1, "no_end: line 1: key \"answer\": expected a solution that ends in"),
     # replies
     (swap(ALIGN, "--in", "{no_logprobs}"), 1, "no_logprobs: line 1: reply train-00000: the reply has no tokens"),
     (swap(ALIGN, "--in", "{torn}"), 1, "torn, line 2: byte"),
@@ -164,6 +178,9 @@ def bad(world: World) -> World:
     world.write("twice", b'{"id":"a","id":"b","question":"q"}\n')
     world.write("same_id", good + good)
     world.write("no_answer", b'{"id":"a","question":"q"}\n')
+    world.write("svamp", '[{"ID":"1","Body":"b","Question":"q","Answer":1.0},{"ID":"2","Body":"b"}]')
+    world.write("xml", '<P><Problem ID="1">\n</P>')
+    world.write("no_end", '{"question":"q","answer":"1"}')
     world.write("strangers", b"".join(good.replace(b'"a"', b'"a%d"' % i) for i in range(6)))
 
     first = world.read("replies.jsonl").split(b"\n")[0]

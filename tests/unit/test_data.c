@@ -97,6 +97,7 @@ rsd_dataset *world_dataset(struct world *w, const rsd_dataset_options *o) {
 int main(void) {
     SRunner *runner = srunner_create(data_questions_suite());
     srunner_add_suite(runner, data_original_suite());
+    srunner_add_suite(runner, data_overlap_suite());
     srunner_add_suite(runner, data_build_suite());
     srunner_add_suite(runner, data_dataset_suite());
     return test_run(runner);

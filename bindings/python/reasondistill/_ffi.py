@@ -96,11 +96,12 @@ class Batch(Structure):
 
 class BuildOptions(Structure):
     _fields_ = [("size", c_size_t), ("questions", c_char_p), ("aligned", c_char_p), ("out", c_char_p), ("seed", c_uint64),
-                ("formats", c_uint32), ("shots", c_int32), ("keep", c_int32)]
+                ("formats", c_uint32), ("shots", c_int32), ("keep", c_int32), ("reserved", c_int32), ("task", c_char_p),
+                ("hold_out", POINTER(c_char_p)), ("n_hold_out", c_size_t), ("drop_held_out", c_int32), ("reserved2", c_int32)]
 
 
 class BuildReport(Structure):
-    _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("questions", "replies", "kept", "wrong", "unknown", "no_question")]
+    _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("questions", "replies", "kept", "wrong", "unknown", "no_question", "held_out")]
 
 
 class DatasetOptions(Structure):
@@ -231,6 +232,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_format_name": (c_char_p, [c_int]), "rsd_format_parse": (c_int, [c_char_p, c_size_t]),
     "rsd_build_options_init": (c_int, [POINTER(BuildOptions), c_size_t]),
     "rsd_dataset_build": (c_int, [_P, POINTER(BuildOptions), POINTER(BuildReport)]),
+    "rsd_dataset_convert": (c_int, [_P, c_char_p, c_char_p, c_char_p, POINTER(c_uint64)]),
+    "rsd_dataset_disjoint": (c_int, [_P, c_char_p]),
     "rsd_dataset_options_init": (c_int, [POINTER(DatasetOptions), c_size_t]),
     "rsd_dataset_open": (c_int, [_P, c_char_p, _P, POINTER(DatasetOptions), _OUT]), "rsd_dataset_close": (None, [_P]),
     "rsd_dataset_batch": (c_int, [_P, c_uint64, POINTER(POINTER(Batch))]), "rsd_dataset_info_get": (c_int, [_P, POINTER(DatasetInfo)]),

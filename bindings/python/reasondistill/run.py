@@ -7,7 +7,7 @@ import json
 from ctypes import byref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from . import _ffi
 from ._ffi import lib
@@ -16,12 +16,23 @@ from .model import T5
 from .text import Tokenizer
 
 
-def build_dataset(context: Context, questions: str | Path, aligned: str | Path, out: str | Path, **options: object) -> dict[str, int]:
-    """Makes a data set folder. Options: those of rsd_build_options, by name."""
-    o = filled(_ffi.BuildOptions, lib.rsd_build_options_init, {"questions": Path(questions), "aligned": Path(aligned), "out": Path(out), **options})
+def build_dataset(context: Context, questions: str | Path, aligned: str | Path | None, out: str | Path, *,
+                  hold_out: Sequence[str | Path] = (), **options: object) -> dict[str, int]:
+    """Makes a data set folder. hold_out: files or folders of development and test items, which no question may stand in. Options: those of rsd_build_options, by name."""
+    o = filled(_ffi.BuildOptions, lib.rsd_build_options_init,
+               {"questions": Path(questions), "aligned": Path(aligned) if aligned else None, "out": Path(out), **options})
+    paths = (ctypes.c_char_p * len(hold_out))(*(str(p).encode() for p in hold_out))
+    o.hold_out, o.n_hold_out = paths, len(hold_out)
     r = _ffi.BuildReport(size=ctypes.sizeof(_ffi.BuildReport))
     Handle.check(context, lib.rsd_dataset_build(context.pointer, byref(o), byref(r)))
     return {name: getattr(r, name) for name, _ in r._fields_ if name != "size"}
+
+
+def convert_questions(context: Context, task: str, source: str | Path, out: str | Path) -> int:
+    """A benchmark's own file (or a folder of them) as lines {"id","question","answer","rationale"}. How many."""
+    n = ctypes.c_uint64()
+    Handle.check(context, lib.rsd_dataset_convert(context.pointer, task.encode(), str(source).encode(), str(out).encode(), byref(n)))
+    return n.value
 
 
 @dataclass(frozen=True)
