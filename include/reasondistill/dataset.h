@@ -6,7 +6,7 @@
  *
  * Inputs and targets end with the end token. Chain-of-thought items are replies, answer-only items are questions with an answer;
  * their targets are hard. Demonstrations come from the questions of the data set: the human solution without its calculator
- * marks, else the first kept reply. They change from epoch to epoch and never have the text of the question itself, under
+ * marks, or a correct reply. They change from epoch to epoch and never have the text of the question itself, under
  * whatever id.
  *
  * Files of questions are read by task. Every task takes lines {"id","question"|"input","answer"|"target","rationale"}: an answer
@@ -36,6 +36,10 @@ extern "C" {
 typedef struct rsd_dataset rsd_dataset;
 
 enum { RSD_KEEP_CORRECT, RSD_KEEP_ALL };
+/* The human solution, where there is none the first correct reply; or the other way round. */
+enum { RSD_DEMOS_HUMAN, RSD_DEMOS_TEACHER };
+/* What a weight is a share of: the items drawn, or their target tokens, which is what the loss adds up over. */
+enum { RSD_MIX_ITEMS, RSD_MIX_TARGETS };
 
 /* Strings are read during the call only. */
 typedef struct rsd_build_options {
@@ -53,7 +57,7 @@ typedef struct rsd_build_options {
     const char *const *hold_out; /* [n_hold_out] */
     size_t n_hold_out;
     int32_t drop_held_out; /* 1: questions that stand in them are left out; 0 (default): the first one is an error */
-    int32_t reserved2;     /* 0 */
+    int32_t demos;         /* what a demonstration's reasoning is: RSD_DEMOS_HUMAN */
 } rsd_build_options;
 RSD_API int rsd_build_options_init(rsd_build_options *o, size_t size);
 
@@ -76,15 +80,17 @@ RSD_API int rsd_dataset_convert(rsd_ctx *ctx, const char *task, const char *in, 
 
 typedef struct rsd_dataset_options {
     size_t size;
-    /* Share of each rsd_format in the items drawn, need not sum to 1; all 0 (default): the formats of the data set, equally.
-     * An epoch has every item once; of a format with a larger share than items, several times, nearly equally often. */
+    /* Share of each rsd_format in what `mix` says, need not sum to 1; all 0 (default): the formats of the data set, equally.
+     * An epoch has every item once; of a format with a larger share than items, several times, nearly equally often. Equal shares of
+     * items are far from equal shares of the gradient: a chain of thought has twenty times the tokens of an answer (the reference's
+     * mix of four formats was 79, 20, 0.6 and 0.3 % of them). */
     double weights[8];
     uint64_t seed;         /* of the order; default 1 */
     uint64_t batch_tokens; /* encoder + decoder tokens of a batch at most (a longer item is a batch of its own); default 4096 */
     uint32_t rank, world;  /* this process gets every world-th batch, from rank; default 0 of 1 */
     int32_t max_enc, max_dec; /* longer items are left out and counted; default 1024, 512 */
     int32_t soft;             /* 1 (default): rows of the teacher's probabilities; 0: hard labels */
-    int32_t reserved;         /* 0 */
+    int32_t mix;              /* RSD_MIX_ITEMS */
 } rsd_dataset_options;
 RSD_API int rsd_dataset_options_init(rsd_dataset_options *o, size_t size);
 
@@ -99,11 +105,14 @@ RSD_API void rsd_dataset_close(rsd_dataset *d);
  * can stop and go on anywhere. Items of like length are grouped. *batch is borrowed until the next call on this data set.
  * RSD_ENOMEM, RSD_EFORMAT. */
 RSD_API int rsd_dataset_batch(rsd_dataset *d, uint64_t index, const rsd_batch **batch);
+/* Of that batch the sequences of some formats only (bits 1 << rsd_format), to measure what each does; n may be 0. */
+RSD_API int rsd_dataset_batch_of(rsd_dataset *d, uint64_t index, uint32_t formats, const rsd_batch **batch);
 
 typedef struct rsd_dataset_info {
     size_t size; /* set by the caller */
     uint64_t questions, replies;
     uint64_t items[8], left_out, batches; /* of each rsd_format, too long, and batches in the first epoch, all ranks together */
+    uint64_t inputs[8], targets[8];       /* tokens of each rsd_format in the first epoch, end tokens included */
 } rsd_dataset_info;
 RSD_API int rsd_dataset_info_get(rsd_dataset *d, rsd_dataset_info *out);
 

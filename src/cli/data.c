@@ -22,7 +22,7 @@ static uint32_t parse_formats(const char *text) {
 #define TASK_CHOICES "gsm8k|multiarith|asdiv|svamp|bbh|jsonl"
 
 int verb_build(const struct verb *v, int argc, char **argv) {
-    const char *formats = "zs-ao,zs-cot,ic-ao,ic-cot", *keep = "correct";
+    const char *formats = "zs-ao,zs-cot,ic-ao,ic-cot", *keep = "correct", *demos = "human";
     int64_t shots = 4, seed = 1;
     bool drop = false;
     struct arg_texts held = {.n = 0};
@@ -35,6 +35,7 @@ int verb_build(const struct verb *v, int argc, char **argv) {
         {"--in", ARG_TEXT, &o.aligned, "FILE", .help = "aligned shard; needed for the chain-of-thought formats"},
         {"--formats", ARG_TEXT, &formats, "LIST", .help = "which formats can be read from it"},
         {"--shots", ARG_INT, &shots, "N", .help = "demonstrations of the in-context formats", .min = 1, .max = 64},
+        {"--demos", ARG_TEXT, &demos, "human|teacher", .help = "whose reasoning they show; the other's where there is none"},
         {"--keep", ARG_TEXT, &keep, "correct|all", .help = "which replies"},
         {"--seed", ARG_INT, &seed, "N", .help = "of the demonstrations", .min = 0, .max = 9007199254740992.0},
         {"--hold-out", ARG_TEXTS, &held, "FILE|DIR",
@@ -51,6 +52,7 @@ int verb_build(const struct verb *v, int argc, char **argv) {
     o.shots = (int32_t)shots;
     o.seed = (uint64_t)seed;
     o.keep = strcmp(keep, "all") ? RSD_KEEP_CORRECT : RSD_KEEP_ALL;
+    o.demos = strcmp(demos, "teacher") ? RSD_DEMOS_HUMAN : RSD_DEMOS_TEACHER;
     o.hold_out = held.v;
     o.n_hold_out = held.n;
     o.drop_held_out = drop;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-OPTIONS_NO_TAIL(rsd_build_options, reserved2);
+OPTIONS_NO_TAIL(rsd_build_options, demos);
 static const rsd_build_options defaults = {
     .size = sizeof(rsd_build_options), .seed = 1, .formats = (1u << RSD_FORMATS) - 1, .shots = 4, .keep = RSD_KEEP_CORRECT};
 
@@ -186,8 +186,12 @@ static int hold_out(struct build *b, struct err *e) {
 
 static int build(struct build *b, struct err *e) {
     const rsd_build_options *o = b->o;
-    b->recipe = (struct recipe){
-        .seed = o->seed, .formats = o->formats, .shots = o->shots, .keep = o->keep, .report.size = sizeof b->recipe.report};
+    b->recipe = (struct recipe){.seed = o->seed,
+                                .formats = o->formats,
+                                .shots = o->shots,
+                                .keep = o->keep,
+                                .demos = o->demos,
+                                .report.size = sizeof b->recipe.report};
     int code = questions_read(&b->questions, b->a, &b->from, e);
     code = code || !strcmp(o->questions, "-") ? code : hash_files(&b->from, b->a, b->recipe.questions_sha256, e);
     code = code ? code : hold_out(b, e);
@@ -225,8 +229,8 @@ static int check_options(rsd_ctx *ctx, const rsd_build_options *o) {
     for (size_t i = 0; i < o->n_hold_out; i++)
         if (!o->hold_out || !o->hold_out[i])
             return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: hold_out[%zu] must be a path", i);
-    if (o->reserved || o->reserved2 || (o->drop_held_out & ~1))
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: reserved must be 0, drop_held_out 0 or 1");
+    if (o->reserved || (o->drop_held_out & ~1) || (o->demos & ~1))
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: reserved must be 0, drop_held_out and demos 0 or 1");
     if (o->seed > INT64_MAX)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_dataset_build: seed must be below 2^63");
     if (file_exists(o->out))

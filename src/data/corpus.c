@@ -29,7 +29,7 @@ static int match_replies(struct corpus *c, struct err *e) {
             return err_set(e, ERR_MISMATCH, "reply %zu answers question \"%.*s\", which is not among the questions", i,
                            (int)(r.id.n < 100 ? r.id.n : 100), r.id.p);
         c->question_of[i] = (uint32_t)q;
-        if (c->first_reply[q] == NO_REPLY && r.correct != 0 && r.n > 1)
+        if (c->first_reply[q] == NO_REPLY && r.correct == 1 && r.n > 1)
             c->first_reply[q] = (uint32_t)i;
     }
     return 0;
@@ -139,7 +139,7 @@ int corpus_check(const struct corpus *c, uint32_t formats, struct err *e) {
         if (format_has_demos(f) && c->n_texts[k] <= (size_t)c->recipe.shots)
             return err_set(e, ERR_INVALID, "format %s: %d examples need more than %d questions that have %s, there are %zu",
                            rsd_format_name(f), (int)c->recipe.shots, (int)c->recipe.shots,
-                           k ? "an answer and a rationale or a kept reply" : "an answer", c->n_texts[k]);
+                           k ? "an answer and a rationale or a correct reply" : "an answer", c->n_texts[k]);
     }
     return 0;
 }
@@ -187,7 +187,8 @@ int corpus_demo_text(struct corpus *c, const rsd_tokenizer *tok, int format, siz
     struct demo d = {q.question, q.rationale, q.answer};
     struct shard_buffer buffer = {.a = c->a};
     int code = 0;
-    if (format_has_reasoning(format) && !q.rationale.n) {
+    bool replied = c->first_reply[question] != NO_REPLY, teacher = c->recipe.demos == RSD_DEMOS_TEACHER && replied;
+    if (format_has_reasoning(format) && (teacher || !q.rationale.n)) {
         struct shard_reply r;
         str_clear(&c->scratch);
         code = shard_get(c->shard, c->first_reply[question], &buffer, &r, e);

@@ -16,7 +16,7 @@ struct corpus {
     struct shard *shard; /* NULL: answers only */
     size_t n_replies;
     uint32_t *question_of; /* [n_replies] */
-    uint32_t *first_reply; /* [questions] its first reply that is not wrong, or NO_REPLY */
+    uint32_t *first_reply; /* [questions] its first correct reply, or NO_REPLY */
     uint32_t *twin;        /* [questions] the first question with the same text (overlap.h) */
     uint32_t *pool[2];     /* questions that can be solved examples: without [0] and with [1] reasoning */
     size_t n_pool[2];

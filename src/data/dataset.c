@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_dataset_options, reserved);
+OPTIONS_NO_TAIL(rsd_dataset_options, mix);
 static const rsd_dataset_options defaults = {
     .size = sizeof(rsd_dataset_options), .seed = 1, .batch_tokens = 4096, .world = 1, .max_enc = 1024, .max_dec = 512, .soft = 1};
 
@@ -79,8 +79,8 @@ static int check_options(const rsd_dataset_options *o, struct err *e) {
         return err_set(e, ERR_INVALID, "rank %u of world %u is not possible", (unsigned)o->rank, (unsigned)o->world);
     if (!o->batch_tokens || o->batch_tokens > INT32_MAX || o->max_enc < 1 || o->max_dec < 1)
         return err_set(e, ERR_INVALID, "batch_tokens, max_enc and max_dec must be from 1 to 2^31-1");
-    if (o->reserved)
-        return err_set(e, ERR_INVALID, "reserved must be 0");
+    if (o->mix & ~1)
+        return err_set(e, ERR_INVALID, "mix must be RSD_MIX_ITEMS or RSD_MIX_TARGETS");
     return 0;
 }
 
@@ -110,6 +110,7 @@ static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_opti
     if (rsd_tokenizer_eos(d->tok) < 0)
         return err_set(e, ERR_UNSUPPORTED, "the tokenizer has no end token");
     parts_init(&d->parts, d->ctx, d->tok, &d->corpus);
+    d->order.by_targets = o->mix == RSD_MIX_TARGETS;
     d->order.seed = o->seed;
     d->order.batch_tokens = o->batch_tokens;
     d->order.max_enc = (size_t)o->max_enc;
@@ -132,6 +133,8 @@ static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_opti
                                  .left_out = d->plan.left_out,
                                  .batches = d->plan.n_batches};
     memcpy(d->info.items, d->plan.items, sizeof d->plan.items);
+    memcpy(d->info.inputs, d->plan.inputs, sizeof d->plan.inputs);
+    memcpy(d->info.targets, d->plan.targets, sizeof d->plan.targets);
     return 0;
 }
 
@@ -306,15 +309,16 @@ static int add_sequence(rsd_dataset *d, const struct draw *draw, size_t seq, str
     return code;
 }
 
-static int fill_batch(rsd_dataset *d, size_t number, struct err *e) {
-    size_t begin = d->plan.batches[number], n = d->plan.batches[number + 1] - begin;
+static int fill_batch(rsd_dataset *d, size_t number, uint32_t formats, struct err *e) {
+    size_t begin = d->plan.batches[number], most = d->plan.batches[number + 1] - begin, n = 0;
     d->enc.n = d->dec.n = d->row_ids.n = d->n_chunks = 0;
-    int code = room(d, n, 0, 0, e);
+    int code = room(d, most, 0, 0, e);
     if (code)
         return code;
     d->enc_offsets[0] = d->dec_offsets[0] = d->row_offsets[0] = 0;
-    for (size_t s = 0; s < n && !code; s++)
-        code = add_sequence(d, &d->plan.draws[begin + s], s, e);
+    for (size_t s = 0; s < most && !code; s++)
+        if (formats & 1u << d->plan.draws[begin + s].format)
+            code = add_sequence(d, &d->plan.draws[begin + s], n++, e);
     d->batch = (rsd_batch){.size = sizeof d->batch,
                            .n = n,
                            .enc_ids = d->enc.p,
@@ -339,10 +343,14 @@ static int fill_batch(rsd_dataset *d, size_t number, struct err *e) {
 }
 
 int rsd_dataset_batch(rsd_dataset *d, uint64_t index, const rsd_batch **batch) {
+    return rsd_dataset_batch_of(d, index, (1u << RSD_FORMATS) - 1, batch);
+}
+
+int rsd_dataset_batch_of(rsd_dataset *d, uint64_t index, uint32_t formats, const rsd_batch **batch) {
     if (!d)
         return RSD_EINVAL;
     if (!batch || index > (UINT64_MAX >> 1) / d->world)
-        return ctx_fail(d->ctx, RSD_EINVAL, "rsd_dataset_batch: batch must not be NULL and index must be possible");
+        return ctx_fail(d->ctx, RSD_EINVAL, "rsd_dataset_batch_of: batch must not be NULL and index must be possible");
     *batch = NULL;
     struct err e = {0};
     uint64_t global = index * d->world + d->rank;
@@ -354,7 +362,7 @@ int rsd_dataset_batch(rsd_dataset *d, uint64_t index, const rsd_batch **batch) {
         while (d->starts[epoch] > global)
             epoch--;
         code = go_to_epoch(d, epoch, &e);
-        code = code ? code : fill_batch(d, (size_t)(global - d->starts[epoch]), &e);
+        code = code ? code : fill_batch(d, (size_t)(global - d->starts[epoch]), formats, &e);
     }
     if (!code)
         *batch = &d->batch;

@@ -31,26 +31,63 @@ static size_t number_of(const struct corpus *c, int format, size_t i) {
     return format_has_reasoning(format) ? i : c->pool[0][i];
 }
 
-static int count_draws(const struct corpus *c, const struct plan_options *o, size_t n[RSD_FORMATS], struct err *e) {
-    double most = 0;
+static int target_tokens(struct parts *parts, struct item i, size_t *n, struct err *e) {
+    if (format_has_reasoning(i.format)) {
+        struct shard_reply r;
+        shard_peek(parts->c->shard, i.number, &r);
+        *n = r.n;
+        return 0;
+    }
+    int code = parts_answer(parts, i, NULL, n, e);
+    *n += 1; /* the end token */
+    return code;
+}
+
+/* Shares of items from shares of target tokens: divided by the mean length of a format's targets. */
+static int item_shares(struct parts *parts, const struct plan_options *o, double shares[RSD_FORMATS], struct err *e) {
+    for (int f = 0; f < RSD_FORMATS; f++) {
+        size_t items = items_of(parts->c, f), all = 0, n = 0;
+        shares[f] = o->weights[f];
+        for (size_t i = 0; i < items && o->by_targets && o->weights[f] > 0; i++) {
+            int code = target_tokens(parts, (struct item){f, number_of(parts->c, f, i), 0}, &n, e);
+            if (code)
+                return code;
+            all += n;
+        }
+        if (all)
+            shares[f] *= (double)items / (double)all;
+    }
+    return 0;
+}
+
+static int count_draws(struct parts *parts, const struct plan_options *o, size_t n[RSD_FORMATS], struct err *e) {
+    const struct corpus *c = parts->c;
+    double most = 0, shares[RSD_FORMATS];
+    int code = item_shares(parts, o, shares, e);
+    for (int f = 0; f < RSD_FORMATS && !code; f++)
+        if (shares[f] > 0)
+            most = fmax(most, (double)items_of(c, f) / shares[f]);
+    if (code)
+        return code;
+    double all = 0;
     for (int f = 0; f < RSD_FORMATS; f++)
-        if (o->weights[f] > 0)
-            most = fmax(most, (double)items_of(c, f) / o->weights[f]);
-    if (most > MAX_DRAWS)
+        all += most * shares[f];
+    if (all > MAX_DRAWS)
         return err_set(e, ERR_INVALID, "the weights ask for %.0f items an epoch so that each comes once: they are too far apart",
-                       most);
+                       all);
     for (int f = 0; f < RSD_FORMATS; f++) {
         size_t items = items_of(c, f);
-        n[f] = o->weights[f] > 0 ? (size_t)llround(most * o->weights[f]) : 0;
-        n[f] = n[f] < items && o->weights[f] > 0 ? items : n[f];
+        n[f] = shares[f] > 0 ? (size_t)llround(most * shares[f]) : 0;
+        n[f] = n[f] < items && shares[f] > 0 ? items : n[f];
     }
     return 0;
 }
 
 /* All draws of the epoch, packed (item << SHIFT | format), shuffled. */
-static int draw_items(struct plan *p, const struct corpus *c, const struct plan_options *o, size_t *total, struct err *e) {
+static int draw_items(struct plan *p, struct parts *parts, const struct plan_options *o, size_t *total, struct err *e) {
+    const struct corpus *c = parts->c;
     size_t n[RSD_FORMATS], at = 0;
-    int code = count_draws(c, o, n, e);
+    int code = count_draws(parts, o, n, e);
     if (code)
         return code;
     *total = 0;
@@ -79,18 +116,13 @@ static int measure(struct plan *p, struct parts *parts, const struct plan_option
     p->n_draws = 0;
     p->left_out = 0;
     memset(p->items, 0, sizeof p->items);
+    memset(p->inputs, 0, sizeof p->inputs);
+    memset(p->targets, 0, sizeof p->targets);
     for (size_t k = 0; k < total && !code; k++) {
         struct item i = {(int)(p->order[k] & ((1u << SHIFT) - 1)), p->order[k] >> SHIFT, p->epoch};
         size_t enc = 0, dec = 0;
         code = parts_input(parts, i, NULL, &enc, e);
-        if (!code && format_has_reasoning(i.format)) {
-            struct shard_reply r;
-            shard_peek(parts->c->shard, i.number, &r);
-            dec = r.n;
-        } else if (!code) {
-            code = parts_answer(parts, i, NULL, &dec, e);
-            dec++;
-        }
+        code = code ? code : target_tokens(parts, i, &dec, e);
         enc++;
         if (enc > o->max_enc || dec > o->max_dec) {
             p->left_out++;
@@ -98,6 +130,8 @@ static int measure(struct plan *p, struct parts *parts, const struct plan_option
         }
         p->draws[p->n_draws++] = (struct draw){(uint32_t)i.number, (uint32_t)i.format, (uint32_t)enc, (uint32_t)dec};
         p->items[i.format]++;
+        p->inputs[i.format] += enc;
+        p->targets[i.format] += dec;
     }
     if (!code && !p->n_draws)
         return err_set(e, ERR_INVALID, "all %llu items are longer than max_enc %zu or max_dec %zu",
@@ -192,7 +226,7 @@ int plan_make(struct plan *p, struct parts *parts, const struct plan_options *o,
     size_t total = 0;
     p->epoch = epoch;
     p->n_batches = 0;
-    int code = draw_items(p, parts->c, o, &total, e);
+    int code = draw_items(p, parts, o, &total, e);
     code = code ? code : measure(p, parts, o, total, e);
     code = code ? code : cut_batches(p, o, e);
     code = code ? code : shuffle_batches(p, o, e);

@@ -6,7 +6,8 @@
 
 /* Everything that the order depends on. */
 struct plan_options {
-    double weights[RSD_FORMATS]; /* share of each format, sum 1 */
+    double weights[RSD_FORMATS]; /* share of each format in items or target tokens, sum 1 */
+    bool by_targets;
     uint64_t seed, batch_tokens;
     size_t max_enc, max_dec; /* end tokens included */
 };
@@ -25,7 +26,8 @@ struct plan {
     size_t n_draws, n_batches, cap_draws, cap_batches;
     size_t *order, *shuffled;
     size_t cap_order, cap_shuffled;
-    uint64_t items[RSD_FORMATS], left_out; /* drawn, and too long */
+    uint64_t items[RSD_FORMATS], left_out;              /* drawn, and too long */
+    uint64_t inputs[RSD_FORMATS], targets[RSD_FORMATS]; /* their tokens */
 };
 
 /* ERR_INVALID if nothing is left. A pure function of its arguments. */

@@ -34,6 +34,8 @@ int recipe_write(const struct recipe *r, const struct allocator *a, const char *
     json_put_int(&o, r->shots);
     json_put_key(&o, "keep");
     json_put_z(&o, r->keep == RSD_KEEP_ALL ? "all" : "correct");
+    json_put_key(&o, "demos");
+    json_put_z(&o, r->demos == RSD_DEMOS_TEACHER ? "teacher" : "human");
     json_put_key(&o, "seed");
     json_put_int(&o, (int64_t)r->seed);
     json_put_key(&o, "tokenizer");
@@ -84,7 +86,7 @@ static int read_formats(const struct json *doc, uint32_t *out, struct err *e) {
 
 static int read_object(struct recipe *r, const struct json *doc, struct err *e) {
     int64_t version, shots, seed;
-    struct text keep, tokenizer, questions, aligned;
+    struct text keep, demos = {"", 0}, tokenizer, questions, aligned;
     const struct json *report;
     int code;
     if ((code = json_need_int(doc, "version", 1, INT32_MAX, &version, e)))
@@ -93,7 +95,7 @@ static int read_object(struct recipe *r, const struct json *doc, struct err *e) 
         return err_set(e, ERR_VERSION, "\"version\" is %lld, this library reads version %d", (long long)version, VERSION);
     if ((code = read_formats(doc, &r->formats, e)) || (code = json_need_int(doc, "shots", 0, RECIPE_SHOTS_MAX, &shots, e)) ||
         (code = json_need_int(doc, "seed", 0, INT64_MAX, &seed, e)) || (code = json_need_text(doc, "keep", &keep, e)) ||
-        (code = json_need_text(doc, "tokenizer", &tokenizer, e)) ||
+        (code = json_opt_text(doc, "demos", &demos, e)) || (code = json_need_text(doc, "tokenizer", &tokenizer, e)) ||
         (code = json_need_text(doc, "questions_sha256", &questions, e)) ||
         (code = json_need_text(doc, "aligned_sha256", &aligned, e)) ||
         (code = json_need_type(doc, "counts", JSON_OBJECT, &report, e)))
@@ -101,6 +103,7 @@ static int read_object(struct recipe *r, const struct json *doc, struct err *e) 
     r->shots = (int32_t)shots;
     r->seed = (uint64_t)seed;
     r->keep = text_is(keep, "all") ? RSD_KEEP_ALL : RSD_KEEP_CORRECT;
+    r->demos = text_is(demos, "teacher") ? RSD_DEMOS_TEACHER : RSD_DEMOS_HUMAN;
     if ((code = copy_hash(r->tokenizer, tokenizer, "tokenizer", e)) ||
         (code = copy_hash(r->questions_sha256, questions, "questions_sha256", e)) ||
         (code = copy_hash(r->aligned_sha256, aligned, "aligned_sha256", e)))

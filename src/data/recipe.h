@@ -10,7 +10,7 @@ enum { RECIPE_SHOTS_MAX = 64 };
 struct recipe {
     uint64_t seed;
     uint32_t formats; /* bits 1 << rsd_format */
-    int32_t shots, keep;
+    int32_t shots, keep, demos;
     char tokenizer[65];                            /* rsd_tokenizer_hash; "" where no reply was aligned */
     char questions_sha256[65], aligned_sha256[65]; /* of the files it was made from; aligned "" if there was none */
     rsd_build_report report;

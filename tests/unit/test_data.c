@@ -100,5 +100,6 @@ int main(void) {
     srunner_add_suite(runner, data_overlap_suite());
     srunner_add_suite(runner, data_build_suite());
     srunner_add_suite(runner, data_dataset_suite());
+    srunner_add_suite(runner, data_mix_suite());
     return test_run(runner);
 }

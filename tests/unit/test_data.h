@@ -10,6 +10,7 @@
 Suite *data_questions_suite(void);
 Suite *data_original_suite(void);
 Suite *data_overlap_suite(void);
+Suite *data_mix_suite(void);
 Suite *data_build_suite(void);
 Suite *data_dataset_suite(void);
 

@@ -97,7 +97,7 @@ class Batch(Structure):
 class BuildOptions(Structure):
     _fields_ = [("size", c_size_t), ("questions", c_char_p), ("aligned", c_char_p), ("out", c_char_p), ("seed", c_uint64),
                 ("formats", c_uint32), ("shots", c_int32), ("keep", c_int32), ("reserved", c_int32), ("task", c_char_p),
-                ("hold_out", POINTER(c_char_p)), ("n_hold_out", c_size_t), ("drop_held_out", c_int32), ("reserved2", c_int32)]
+                ("hold_out", POINTER(c_char_p)), ("n_hold_out", c_size_t), ("drop_held_out", c_int32), ("demos", c_int32)]
 
 
 class BuildReport(Structure):
@@ -106,12 +106,12 @@ class BuildReport(Structure):
 
 class DatasetOptions(Structure):
     _fields_ = [("size", c_size_t), ("weights", c_double * 8), ("seed", c_uint64), ("batch_tokens", c_uint64), ("rank", c_uint32),
-                ("world", c_uint32), ("max_enc", c_int32), ("max_dec", c_int32), ("soft", c_int32), ("reserved", c_int32)]
+                ("world", c_uint32), ("max_enc", c_int32), ("max_dec", c_int32), ("soft", c_int32), ("mix", c_int32)]
 
 
 class DatasetInfo(Structure):
     _fields_ = [("size", c_size_t), ("questions", c_uint64), ("replies", c_uint64), ("items", c_uint64 * 8), ("left_out", c_uint64),
-                ("batches", c_uint64)]
+                ("batches", c_uint64), ("inputs", c_uint64 * 8), ("targets", c_uint64 * 8)]
 
 
 class Param(Structure):
