@@ -20,6 +20,7 @@ int verb_train(const struct verb *v, int argc, char **argv);
 int verb_generate(const struct verb *v, int argc, char **argv);
 int verb_score(const struct verb *v, int argc, char **argv);
 int verb_eval(const struct verb *v, int argc, char **argv);
+int verb_compare(const struct verb *v, int argc, char **argv);
 int verb_merge(const struct verb *v, int argc, char **argv);
 int verb_info(const struct verb *v, int argc, char **argv);
 int verb_bench(const struct verb *v, int argc, char **argv);
@@ -75,8 +76,9 @@ struct progress {
 void progress_open(struct progress *p);
 bool progress_due(struct progress *p);
 void progress_draw(struct progress *p, double share /* 0..1, negative: not known */, const char *text);
-void progress_close(struct progress *p);            /* removes the line */
-void format_seconds(double s, char *out, size_t n); /* "3m12s" */
+void progress_close(struct progress *p);                   /* removes the line */
+int eval_progress(void *user, uint64_t done, uint64_t of); /* an rsd_progress_fn for a struct progress; stops when interrupted */
+void format_seconds(double s, char *out, size_t n);        /* "3m12s" */
 
 /* Set by the first Ctrl-C (or SIGTERM) after interrupt_watch; the second one ends the process at once. */
 void interrupt_watch(void);

@@ -56,10 +56,20 @@ static const struct verb verbs[] = {
      "  echo '{\"input\":\"Q: ...\",\"target\":\"The answer is 4\"}' | reasondistill score --model student",
      verb_score},
     {"eval", "final-answer accuracy on a task",
-     "Generates greedily for every item, compares final answers, prints accuracy with its 95 % Wilson interval, writes figures "
-     "and outputs to --out.\n\n"
-     "  reasondistill eval --model student --task gsm8k --data gsm8k_test.jsonl --format zs-cot --out eval.json",
+     "Generates for every item of a task, compares final answers, prints accuracy with its 95 % Wilson interval, writes figures "
+     "and "
+     "all outputs\nto --out. Each output is judged by three parsers: strict (the answer stands behind \"The answer is\"), "
+     "lenient, "
+     "and the\nreference's. Several samples vote.\n\n"
+     "  reasondistill eval --model student --task gsm8k --data gsm8k_test.jsonl --format zs-cot --out eval.json\n"
+     "  reasondistill eval --model student --task bbh --data bbh --format ic-ao --demos train.jsonl\n"
+     "  reasondistill eval --model student --task gsm8k --data gsm8k_test.jsonl --samples 40 --temperature 0.5 --maj 1,5,40",
      verb_eval},
+    {"compare", "two models on the same items, by what eval --out wrote",
+     "Counts the items on which only one of them is right; p is that of McNemar's exact test, the interval Newcombe's for paired "
+     "shares.\n\n"
+     "  reasondistill compare before.json after.json --list",
+     verb_compare},
     {"merge", "interpolates between two models of one ancestor",
      "weights = (1 - alpha) * base + alpha * tuned; alpha 0 and 1 give the ends bit for bit.\n\n"
      "  reasondistill merge --base flan-t5-base --tuned student --alpha 0.5 --out merged",

@@ -1,165 +1,151 @@
-/* From outputs to figures, and to the file that keeps both. */
+/* From outputs to figures: each output is judged by three parsers, the outputs of an item vote, groups are averaged. */
 #include "eval/outcome.h"
 
-#include "core/json.h"
 #include "eval/statistics.h"
-#include "reasondistill/t5.h"
-#include "text/answer.h"
+#include "text/prompt.h"
 
+#include <math.h>
 #include <string.h>
 
-void outcome_judge(struct outcome *o, const struct item *item) {
-    o->stated = answer_find(o->output, ANSWER_STRICT, &o->answer);
-    if (!o->stated)
-        o->answer = text_of("");
-    o->correct = answer_correct(o->output, item->answer, ANSWER_STRICT);
+void evaluation_judge(const struct evaluation *t, size_t index, struct reply *r) {
+    const struct text gold = t->items.v[index].answer;
+    const bool bbh = !strcmp(t->task, "bbh");
+    for (int p = STRICT; p <= LENIENT; p++) {
+        r->answer[p] = answer_read(r->output, gold, (enum answer_parser)p);
+        r->correct[p] = answer_correct(r->output, gold, (enum answer_parser)p);
+    }
+    r->correct[REFERENCE] = answer_reference(r->output, answer_gold(gold), bbh, format_has_reasoning(t->v->o.format));
 }
 
-struct tally {
-    uint64_t n, correct;
+/* The replies that give the same answer; right ones are one answer. */
+struct ballot {
+    uint64_t votes[MAX_SAMPLES], silent;
+    size_t first[MAX_SAMPLES], n, right; /* of each answer its first reply; right >= n: nobody is */
 };
 
-static struct tally *tally_groups(const struct items *items, const struct outcome *o, const struct allocator *a, struct err *e) {
-    struct tally *t = mem_zero(a, items->n_groups, sizeof *t, e);
-    for (size_t i = 0; t && i < items->n; i++) {
-        t[items->v[i].group].n++;
-        t[items->v[i].group].correct += o[i].correct;
+static void count_votes(const struct outcome *o, size_t samples, int p, struct ballot *b) {
+    b->n = 0;
+    b->silent = 0;
+    b->right = SIZE_MAX;
+    for (size_t i = 0; i < samples; i++) {
+        const struct reply *r = &o->replies[i];
+        size_t a = r->correct[p] ? b->right : 0;
+        if (r->answer[p].kind == ANSWER_NONE) {
+            b->silent++;
+            continue;
+        }
+        while (!r->correct[p] && a < b->n &&
+               (a == b->right || !answer_same(r->answer[p], o->replies[b->first[a]].answer[p], (enum answer_parser)p)))
+            a++;
+        if (a >= b->n) {
+            a = b->n++;
+            b->first[a] = i;
+            b->votes[a] = 0;
+            if (r->correct[p])
+                b->right = a;
+        }
+        b->votes[a]++;
     }
-    return t;
 }
 
-int outcome_score(const struct items *items, const struct outcome *o, const struct allocator *a, rsd_score *out, struct err *e) {
-    struct tally *t = tally_groups(items, o, a, e);
-    if (!t)
-        return e->code;
-    double share = 0, tokens = 0;
-    for (size_t g = 0; g < items->n_groups; g++)
-        share += (double)t[g].correct / (double)t[g].n / (double)items->n_groups;
-    mem_free(a, t);
-    for (size_t i = 0; i < items->n; i++) {
-        out->correct += o[i].correct;
-        out->no_answer += !o[i].stated;
-        tokens += (double)o[i].tokens;
+int evaluation_vote(const struct evaluation *t, struct outcome *o, struct err *e) {
+    const rsd_evaluator_options *how = &t->v->o;
+    for (int p = STRICT; p <= LENIENT; p++) {
+        struct ballot b;
+        count_votes(o, (size_t)how->samples, p, &b);
+        o->vote[p] = o->votes[p] = 0;
+        for (size_t a = 0; a < b.n; a++)
+            if (b.votes[a] > o->votes[p]) {
+                o->votes[p] = (size_t)b.votes[a];
+                o->vote[p] = b.first[a];
+            }
+        for (size_t k = 0; k < MAX_MAJ && how->maj[k]; k++)
+            if (maj_at_k(&t->v->ctx->alloc, b.votes, b.n, b.right, b.silent, (uint64_t)how->maj[k], &o->maj[p][k], e))
+                return e->code;
     }
-    out->n = items->n;
-    out->accuracy = share;
-    out->mean_tokens = tokens / (double)items->n;
-    wilson_share(share, (double)items->n, &out->low, &out->high);
     return 0;
 }
 
-static void put_figures(struct json_out *j, const rsd_score *s) {
-    json_put_key(j, "n");
-    json_put_int(j, (int64_t)s->n);
-    json_put_key(j, "correct");
-    json_put_int(j, (int64_t)s->correct);
-    json_put_key(j, "no_answer");
-    json_put_int(j, (int64_t)s->no_answer);
-    json_put_key(j, "accuracy");
-    json_put_double(j, s->accuracy);
-    json_put_key(j, "low");
-    json_put_double(j, s->low);
-    json_put_key(j, "high");
-    json_put_double(j, s->high);
-    json_put_key(j, "mean_tokens");
-    json_put_double(j, s->mean_tokens);
-    json_put_key(j, "seconds");
-    json_put_double(j, s->seconds);
+const struct reply *outcome_reply(const struct outcome *o, int parser) {
+    return &o->replies[parser == REFERENCE ? 0 : o->vote[parser]];
 }
 
-static void put_setting(struct json_out *j, const char *task, const char *data, const rsd_evaluator_options *o) {
-    json_put_key(j, "task");
-    json_put_z(j, task);
-    json_put_key(j, "data");
-    json_put_z(j, data);
-    json_put_key(j, "format");
-    json_put_z(j, rsd_format_name(o->format));
-    json_put_key(j, "demos");
-    json_put_z(j, o->demos);
-    json_put_key(j, "shots");
-    json_put_int(j, o->shots);
-    json_put_key(j, "seed");
-    json_put_int(j, (int64_t)o->seed);
-    json_put_key(j, "max_tokens");
-    json_put_int(j, o->max_tokens);
+bool outcome_right(const struct outcome *o, int parser) {
+    return outcome_reply(o, parser)->correct[parser];
 }
 
-static int put_groups(struct json_out *j, const struct items *items, const struct outcome *o, const struct allocator *a,
-                      struct err *e) {
-    struct tally *t = tally_groups(items, o, a, e);
-    if (!t)
-        return e->code;
-    json_put_key(j, "tasks");
-    json_array(j);
-    for (size_t g = 0; g < items->n_groups; g++) {
-        double low, high;
-        rsd_wilson(t[g].correct, t[g].n, &low, &high);
-        json_object(j);
-        json_put_key(j, "task");
-        json_put_text(j, items->groups[g]);
-        json_put_key(j, "n");
-        json_put_int(j, (int64_t)t[g].n);
-        json_put_key(j, "correct");
-        json_put_int(j, (int64_t)t[g].correct);
-        json_put_key(j, "accuracy");
-        json_put_double(j, (double)t[g].correct / (double)t[g].n);
-        json_put_key(j, "low");
-        json_put_double(j, low);
-        json_put_key(j, "high");
-        json_put_double(j, high);
-        json_end_object(j);
+struct tally *tally_groups(const struct evaluation *t, struct err *e) {
+    struct tally *all = mem_zero(&t->v->ctx->alloc, t->items.n_groups, sizeof *all, e);
+    for (size_t i = 0; all && i < t->items.n; i++) {
+        const struct outcome *o = &t->outcomes[i];
+        struct tally *g = &all[t->items.v[i].group];
+        g->n++;
+        for (int32_t s = 0; s < t->v->o.samples; s++) {
+            for (int p = 0; p < PARSERS; p++)
+                g->correct[p] += o->replies[s].correct[p];
+            for (int p = STRICT; p <= LENIENT; p++)
+                g->silent[p] += o->replies[s].answer[p].kind == ANSWER_NONE;
+        }
+        for (int p = STRICT; p <= LENIENT; p++)
+            for (size_t k = 0; k < MAX_MAJ; k++)
+                g->maj[p][k] += o->maj[p][k];
     }
-    json_end_array(j);
-    mem_free(a, t);
+    return all;
+}
+
+static double perplexity(const struct likelihood *l) {
+    return l->tokens ? exp(l->sum / (double)l->tokens) : 0;
+}
+
+static void add_likelihoods(const struct evaluation *t, rsd_score *s) {
+    struct likelihood answer = {0}, rationale = {0};
+    for (size_t i = 0; i < t->items.n; i++) {
+        const struct outcome *o = &t->outcomes[i];
+        answer.sum += o->answer.sum;
+        answer.tokens += o->answer.tokens;
+        rationale.sum += o->rationale.sum;
+        rationale.tokens += o->rationale.tokens;
+        for (int32_t k = 0; k < t->v->o.samples; k++)
+            s->mean_tokens += (double)o->replies[k].tokens / (double)s->outputs;
+    }
+    s->answer_perplexity = perplexity(&answer);
+    s->rationale_perplexity = perplexity(&rationale);
+}
+
+int evaluation_score(struct evaluation *t, struct err *e) {
+    const double groups = (double)t->items.n_groups, samples = (double)t->v->o.samples;
+    double shares[PARSERS] = {0};
+    uint64_t correct[PARSERS] = {0}, silent[2] = {0};
+    rsd_score s = {.size = sizeof s, .n = t->items.n};
+    struct tally *all = tally_groups(t, e);
+    if (!all)
+        return e->code;
+    for (size_t g = 0; g < t->items.n_groups; g++) {
+        const double n = (double)all[g].n;
+        for (int p = 0; p < PARSERS; p++) {
+            correct[p] += all[g].correct[p];
+            shares[p] += (double)all[g].correct[p] / (n * samples) / groups;
+        }
+        for (int p = STRICT; p <= LENIENT; p++)
+            silent[p] += all[g].silent[p];
+        for (size_t k = 0; k < MAX_MAJ; k++) {
+            s.maj[k] += all[g].maj[STRICT][k] / n / groups;
+            s.lenient_maj[k] += all[g].maj[LENIENT][k] / n / groups;
+        }
+    }
+    mem_free(&t->v->ctx->alloc, all);
+    s.outputs = s.n * (uint64_t)t->v->o.samples;
+    s.correct = correct[STRICT];
+    s.no_answer = silent[STRICT];
+    s.accuracy = shares[STRICT];
+    s.lenient_correct = correct[LENIENT];
+    s.lenient_no_answer = silent[LENIENT];
+    s.lenient_accuracy = shares[LENIENT];
+    s.reference_correct = correct[REFERENCE];
+    s.reference_accuracy = shares[REFERENCE];
+    wilson_share(s.accuracy, (double)s.n, &s.low, &s.high);
+    wilson_share(s.lenient_accuracy, (double)s.n, &s.lenient_low, &s.lenient_high);
+    add_likelihoods(t, &s);
+    t->score = s;
     return 0;
-}
-
-static void put_item(struct json_out *j, const struct item *item, const struct outcome *o) {
-    json_object(j);
-    json_put_key(j, "id");
-    json_put_text(j, item->id);
-    json_put_key(j, "question");
-    json_put_text(j, item->question);
-    if (o->n_demos) {
-        json_put_key(j, "demos");
-        json_array(j);
-        for (size_t i = 0; i < o->n_demos; i++)
-            json_put_text(j, o->demos[i]->id);
-        json_end_array(j);
-    }
-    json_put_key(j, "gold");
-    json_put_text(j, answer_gold(item->answer));
-    json_put_key(j, "answer");
-    if (o->stated)
-        json_put_text(j, o->answer);
-    else
-        json_put_null(j);
-    json_put_key(j, "correct");
-    json_put_bool(j, o->correct);
-    json_put_key(j, "tokens");
-    json_put_int(j, (int64_t)o->tokens);
-    json_put_key(j, "finish");
-    json_put_z(j, o->finish == RSD_FINISH_STOP ? "stop" : "length");
-    json_put_key(j, "output");
-    json_put_text(j, o->output);
-    json_end_object(j);
-}
-
-int outcome_write(const struct items *items, const struct outcome *o, const char *task, const char *data,
-                  const rsd_evaluator_options *options, const rsd_score *score, struct str *out, struct err *e) {
-    struct json_out j;
-    json_begin(&j, out, 1);
-    json_object(&j);
-    put_setting(&j, task, data, options);
-    put_figures(&j, score);
-    if (items->n_groups > 1 && put_groups(&j, items, o, out->a, e))
-        return e->code;
-    json_put_key(&j, "items");
-    json_array(&j);
-    for (size_t i = 0; i < items->n; i++)
-        put_item(&j, &items->v[i], &o[i]);
-    json_end_array(&j);
-    json_end_object(&j);
-    str_addc(out, '\n');
-    return str_status(out, e);
 }

@@ -1,29 +1,18 @@
-/* What came out for each item, counting it, and writing it down. */
+/* Counting what came out, by group (file of a folder) and over all. */
 #ifndef EVAL_OUTCOME_H
 #define EVAL_OUTCOME_H
 
-#include "eval/items.h"
-#include "reasondistill/evaluator.h"
+#include "eval/evaluator.h"
 
-struct outcome {
-    struct text output; /* what the student wrote */
-    size_t tokens;      /* its end token included */
-    int finish;         /* RSD_FINISH_... */
-    struct text answer; /* the part of it that states the answer; empty if none does */
-    bool stated, correct;
-    const struct item **demos; /* the demonstrations it was shown */
-    size_t n_demos;
+struct tally {
+    uint64_t n, correct[PARSERS], silent[2];
+    double maj[2][MAX_MAJ]; /* sums over items */
 };
+/* One for each group; the caller's (mem_free). */
+struct tally *tally_groups(const struct evaluation *t, struct err *e);
 
-/* Reads the answers (ANSWER_STRICT) of outcomes whose output is filled in. */
-void outcome_judge(struct outcome *o, const struct item *item);
-
-/* Sums. Over several groups accuracy is the mean of the groups' accuracies, and the interval is Wilson's for that share and
- * all items. */
-int outcome_score(const struct items *items, const struct outcome *o, const struct allocator *a, rsd_score *out, struct err *e);
-
-/* eval.json. */
-int outcome_write(const struct items *items, const struct outcome *o, const char *task, const char *data,
-                  const rsd_evaluator_options *options, const rsd_score *score, struct str *out, struct err *e);
+/* The reply that stands for an item under a parser: that of the vote; for the reference the first. */
+const struct reply *outcome_reply(const struct outcome *o, int parser);
+bool outcome_right(const struct outcome *o, int parser);
 
 #endif

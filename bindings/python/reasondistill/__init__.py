@@ -7,13 +7,15 @@
 
 from ._ffi import lib as _lib
 from ._handle import Context, Error, Handle
+from .evaluation import Evaluator, Fit, Paired, Score, bootstrap, compare_files, fit_line, log_odds, maj_at_k, mcnemar, wilson
 from .model import T5, Batch, Loss, Optimizer
-from .run import Evaluator, Score, Step, Trainer, build_dataset, convert_questions
-from .text import (Aligner, Alignment, Collected, QuestionStats, Reply, Teacher, Tokenizer, compact_store, store_stats, verify_store)
+from .run import Step, Trainer, build_dataset, convert_questions
+from .text import Aligner, Alignment, Collected, QuestionStats, Reply, Teacher, Tokenizer, compact_store, store_stats, verify_store
 
 __version__: str = _lib.rsd_version().decode()
 
-__all__ = ["Aligner", "Alignment", "Batch", "Collected", "Context", "Error", "Evaluator", "Handle", "Loss", "Optimizer",
-           "QuestionStats", "Reply", "Score", "Step", "T5", "Teacher", "Tokenizer", "Trainer", "build_dataset", "compact_store", "convert_questions",
-           "store_stats",
-           "verify_store", "__version__"]
+__all__ = ["Context", "Error", "Handle", "__version__",
+           "Evaluator", "Fit", "Paired", "Score", "bootstrap", "compare_files", "fit_line", "log_odds", "maj_at_k", "mcnemar", "wilson",
+           "Batch", "Loss", "Optimizer", "T5",
+           "Step", "Trainer", "build_dataset", "convert_questions",
+           "Aligner", "Alignment", "Collected", "QuestionStats", "Reply", "Teacher", "Tokenizer", "compact_store", "store_stats", "verify_store"]

@@ -20,6 +20,7 @@ LogFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 StepFn = CFUNCTYPE(c_int, c_void_p, c_void_p)
 TokenFn = CFUNCTYPE(c_int, c_void_p, c_size_t, c_size_t, c_int32, c_float, c_int)
 StopFn = CFUNCTYPE(c_int, c_void_p, c_size_t, POINTER(c_int32), c_size_t)
+DifferFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_int, c_int)
 ProgressFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 
@@ -174,12 +175,18 @@ class Fit(Structure):
 
 class EvaluatorOptions(Structure):
     _fields_ = [("size", c_size_t), ("demos", c_char_p), ("seed", c_uint64)] + \
-               [(n, c_int32) for n in ("format", "shots", "max_tokens", "batch", "limit", "reserved")]
+               [(n, c_int32) for n in ("format", "shots", "max_tokens", "batch", "limit", "reserved")] + \
+               [("temperature", c_double), ("top_p", c_double), ("samples", c_int32), ("perplexity", c_int32), ("maj", c_int32 * 8),
+                ("cache", c_char_p), ("label", c_char_p)]
 
 
 class Score(Structure):
     _fields_ = [("size", c_size_t), ("n", c_uint64), ("correct", c_uint64), ("no_answer", c_uint64)] + \
-               [(n, c_double) for n in ("accuracy", "low", "high", "mean_tokens", "seconds")]
+               [(n, c_double) for n in ("accuracy", "low", "high", "mean_tokens", "seconds")] + \
+               [(n, c_uint64) for n in ("outputs", "lenient_correct", "lenient_no_answer", "reference_correct")] + \
+               [(n, c_double) for n in ("lenient_accuracy", "lenient_low", "lenient_high", "reference_accuracy", "answer_perplexity",
+                                        "rationale_perplexity")] + \
+               [("maj", c_double * 8), ("lenient_maj", c_double * 8), ("reused", c_int32), ("reserved", c_int32)]
 
 
 # C name of each structure, for the test of their layout.
@@ -266,6 +273,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_evaluator_open": (c_int, [_P, _P, _P, POINTER(EvaluatorOptions), _OUT]), "rsd_evaluator_close": (None, [_P]),
     "rsd_evaluator_file": (c_int, [_P, c_char_p, c_char_p, c_char_p, ProgressFn, _P, POINTER(Score)]),
     "rsd_wilson": (None, [c_uint64, c_uint64, POINTER(c_double), POINTER(c_double)]), "rsd_log_odds": (c_double, [c_uint64, c_uint64]),
+    "rsd_compare_files": (c_int, [_P, c_char_p, c_char_p, c_int, DifferFn, _P, POINTER(Paired)]),
     "rsd_maj_at_k": (c_int, [_P, POINTER(c_uint64), c_size_t, c_size_t, c_uint64, c_uint64, POINTER(c_double)]),
     "rsd_mcnemar": (c_int, [c_uint64, c_uint64, c_uint64, c_uint64, POINTER(Paired)]),
     "rsd_fit_line": (c_int, [POINTER(c_double), POINTER(c_double), c_size_t, POINTER(Fit)]),

@@ -1,4 +1,4 @@
-"""Data sets, the trainer, evaluation."""
+"""Data sets and the trainer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Iterator, Sequence
 from . import _ffi
 from ._ffi import lib
 from ._handle import Context, Handle, filled
-from .model import T5
-from .text import Tokenizer
 
 
 def build_dataset(context: Context, questions: str | Path, aligned: str | Path | None, out: str | Path, *,
@@ -70,33 +68,3 @@ class Trainer(Handle):
     @property
     def directory(self) -> Path:
         return Path(lib.rsd_trainer_directory(self.pointer).decode())
-
-
-@dataclass(frozen=True)
-class Score:
-    n: int
-    correct: int
-    no_answer: int
-    accuracy: float
-    low: float
-    high: float
-
-
-class Evaluator(Handle):
-    """Final-answer accuracy. Options: those of rsd_evaluator_options, by name; format by its name ("zs-cot")."""
-
-    _close = lib.rsd_evaluator_close
-
-    def __init__(self, context: Context, model: T5, tokenizer: Tokenizer, format: str = "zs-cot", **options: object) -> None:
-        super().__init__(context, model, tokenizer)
-        number = lib.rsd_format_parse(format.encode(), len(format.encode()))
-        if number < 0:
-            raise ValueError(f"there is no format {format!r}: zs-ao, zs-cot, ic-ao, ic-cot")
-        o = filled(_ffi.EvaluatorOptions, lib.rsd_evaluator_options_init, {"format": number, **options})
-        self.check(lib.rsd_evaluator_open(context.pointer, model.pointer, tokenizer.pointer, byref(o), byref(self._p)))
-
-    def file(self, task: str, data: str | Path, out: str | Path | None = None) -> Score:
-        s = _ffi.Score(size=ctypes.sizeof(_ffi.Score))
-        self.check(lib.rsd_evaluator_file(self.pointer, task.encode(), str(data).encode(), str(out).encode() if out else None,
-                                          _ffi.ProgressFn(), None, byref(s)))
-        return Score(s.n, s.correct, s.no_answer, s.accuracy, s.low, s.high)

@@ -1,0 +1,91 @@
+"""Evaluation from Python: scores, votes, comparisons, and the bootstrap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reasondistill as rd
+
+QUESTIONS = [{"id": f"q{i}", "question": f"What is {i} plus {i}?", "answer": str(2 * i), "rationale": f"{i} + {i} = {2 * i}"} for i in range(5)]
+
+
+@pytest.fixture
+def student(ctx: rd.Context, pack: Path, tmp_path: Path) -> tuple[rd.T5, rd.Tokenizer, Path]:
+    config = {"model_type": "t5", "d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1, "num_decoder_layers": 1, "vocab_size": 32128,
+              "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "dropout_rate": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    data = tmp_path / "items.jsonl"
+    data.write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS))
+    return rd.T5.create(ctx, tmp_path / "config.json"), rd.Tokenizer(ctx, pack / "tokenizer" / "spiece.model"), data
+
+
+def test_a_task_is_scored_kept_and_compared(ctx: rd.Context, student: tuple[rd.T5, rd.Tokenizer, Path], tmp_path: Path) -> None:
+    model, tokenizer, data = student
+    options = {"max_tokens": 4, "samples": 3, "temperature": 1.0, "maj": [1, 3], "cache": tmp_path / "cache", "label": "random"}
+    with rd.Evaluator(ctx, model, tokenizer, "zs-cot", **options) as evaluator:
+        score = evaluator.file("gsm8k", data, tmp_path / "eval.json")
+        again = evaluator.file("gsm8k", data)
+    assert (score.n, score.outputs, score.reused, again.reused) == (5, 15, False, True)
+    assert score.maj.keys() == {1, 3} and score.maj[1] == pytest.approx(score.accuracy)
+    assert score.answer_perplexity and score.answer_perplexity > 100 and score.rationale_perplexity  # random weights
+    assert (again.answer_perplexity, again.maj, again.mean_tokens) == (score.answer_perplexity, score.maj, score.mean_tokens)
+    stored = json.loads((tmp_path / "eval.json").read_text())
+    assert stored["lenient_accuracy"] == score.lenient_accuracy and len(stored["items"]) == 5 and len(stored["items"][0]["outputs"]) == 3
+    assert next((tmp_path / "cache").iterdir()).name.startswith("random-gsm8k-zs-cot-")
+
+    other = json.loads(json.dumps(stored))
+    for item, right in zip(other["items"], (True, True, False, True, True)):
+        item["correct"] = right
+    for item in stored["items"]:
+        item["correct"] = item["id"] == "q2"
+    for name, doc in (("a.json", stored), ("b.json", other)):
+        (tmp_path / name).write_text(json.dumps(doc))
+    paired, different = rd.compare_files(ctx, tmp_path / "a.json", tmp_path / "b.json")
+    assert (paired.both, paired.only_a, paired.only_b, paired.neither) == (0, 1, 4, 0)
+    assert paired == rd.mcnemar(0, 1, 4, 0) and paired.p == pytest.approx(2 * 6 / 32)
+    assert sorted(different) == [("q0", False), ("q1", False), ("q2", True), ("q3", False), ("q4", False)]
+    with pytest.raises(rd.Error, match="nowhere"):
+        rd.compare_files(ctx, tmp_path / "a.json", tmp_path / "nowhere.json")
+    with pytest.raises(ValueError, match="parser"):
+        rd.compare_files(ctx, "a", "b", "loose")
+
+
+def test_statistics_are_those_of_the_library(ctx: rd.Context) -> None:
+    assert rd.wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
+    assert rd.log_odds(0, 10) == pytest.approx(np.log(0.5 / 10.5))
+    assert rd.maj_at_k(ctx, [3, 2], 0, 1) == pytest.approx(0.6) and rd.maj_at_k(ctx, [3, 2], 0, 5) == pytest.approx(1)
+    assert rd.maj_at_k(ctx, [3, 2], None, 3) == 0 and rd.maj_at_k(ctx, [2], 0, 1, silent=2) == pytest.approx(0.5)
+    x = np.arange(5)
+    fit = rd.fit_line(x, 3 * x - 1)
+    assert (fit.n, fit.slope, fit.intercept, fit.r2) == (5, pytest.approx(3), pytest.approx(-1), pytest.approx(1))
+    for call in (lambda: rd.fit_line([1, 1], [1, 2]), lambda: rd.fit_line([1, 2], [1]), lambda: rd.wilson(3, 2), lambda: rd.mcnemar(0, 0, 0, 0),
+                 lambda: rd.log_odds(0, 0)):
+        with pytest.raises(ValueError):
+            call()
+    with pytest.raises(rd.Error, match="maj@7"):
+        rd.maj_at_k(ctx, [3, 2], 0, 7)
+
+
+def test_the_bootstrap_holds_its_level_over_items() -> None:
+    random = np.random.default_rng(3)
+    hits = 0
+    for i in range(200):
+        low, high = rd.bootstrap(random.random(200) < 0.7, draws=300, seed=i)
+        hits += low <= 0.7 <= high
+    assert 176 <= hits <= 199  # 190 expected; two and a half standard deviations of the count, and the error of 300 draws
+
+
+def test_the_bootstrap_counts_seeds_as_well_as_items() -> None:
+    random = np.random.default_rng(4)
+    items = random.random((4, 500)) < np.array([[0.2], [0.4], [0.6], [0.8]])  # runs that differ far more than items explain
+    low, high = rd.bootstrap(items, seed=1)
+    alone = rd.bootstrap(items.reshape(-1), seed=1)
+    assert high - low > 4 * (alone[1] - alone[0])
+    assert rd.bootstrap(items, seed=1) == (low, high) and rd.bootstrap(items, seed=2) != (low, high)
+    assert rd.bootstrap(items, statistic=np.max, draws=50) == (1, 1)
+    with pytest.raises(ValueError):
+        rd.bootstrap([[np.nan]])
