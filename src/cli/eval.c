@@ -140,6 +140,36 @@ static int list_difference(void *user, const char *id, size_t len, int a_right, 
     return printf("%s %.*s\n", a_right ? ">" : "<", (int)len, id) < 0;
 }
 
+static int print_paired(const rsd_paired *p) {
+    const struct {
+        const char *key;
+        uint64_t v;
+    } counts[] = {{"both", p->both}, {"only_a", p->only_a}, {"only_b", p->only_b}, {"neither", p->neither}};
+    const struct {
+        const char *key;
+        double v;
+    } figures[] = {{"difference", p->difference}, {"low", p->low}, {"high", p->high}, {"p", p->p}, {"chi2", p->chi2},
+                   {"p_chi2", p->p_chi2}};
+    struct err e = {0};
+    struct str s;
+    struct json_out o;
+    str_init(&s, &mem_std);
+    json_begin(&o, &s, 0);
+    json_object(&o);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        json_put_key(&o, counts[i].key);
+        json_put_int(&o, (int64_t)counts[i].v);
+    }
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        json_put_key(&o, figures[i].key);
+        json_put_double(&o, figures[i].v);
+    }
+    json_end_object(&o);
+    int status = str_status(&s, &e) ? cli_err(&e) : puts(str_z(&s)) < 0 ? EXIT_FAILED : EXIT_OK;
+    str_free(&s);
+    return status;
+}
+
 int verb_compare(const struct verb *v, int argc, char **argv) {
     static const char *const parsers[] = {"strict", "lenient", "reference"};
     const char *a = NULL, *b = NULL, *parser = "strict";
@@ -168,11 +198,7 @@ int verb_compare(const struct verb *v, int argc, char **argv) {
         return EXIT_FAILED;
     status = rsd_compare_files(ctx, a, b, which, list ? list_difference : NULL, NULL, &p) ? cli_failed(ctx) : EXIT_OK;
     if (status == EXIT_OK && json)
-        printf("{\"both\": %llu, \"only_a\": %llu, \"only_b\": %llu, \"neither\": %llu, \"difference\": %.6g, \"low\": %.6g, "
-               "\"high\": "
-               "%.6g, \"p\": %.6g, \"chi2\": %.6g, \"p_chi2\": %.6g}\n",
-               (unsigned long long)p.both, (unsigned long long)p.only_a, (unsigned long long)p.only_b,
-               (unsigned long long)p.neither, p.difference, p.low, p.high, p.p, p.chi2, p.p_chi2);
+        status = print_paired(&p);
     else if (status == EXIT_OK)
         printf("A %+.1f points (95 %% interval %+.1f to %+.1f): both right on %llu items, only A on %llu, only B on %llu, "
                "neither on %llu; "

@@ -40,7 +40,7 @@ TABLE: list[tuple[str, int, str]] = [
     ("nonsense", 2, "there is no verb nonsense"),
     # options
     *((f"{verb} --bogus", 2, f"{verb}: there is no option --bogus") for verb in
-      "collect tokenize align build questions init train generate score eval merge info bench".split()),
+      "collect tokenize align build questions init train generate score eval compare merge info bench".split()),
     ("tokenize", 2, "needs --tokenizer"),
     ("train", 2, "needs RUN.JSON"),
     ("train a b", 2, "not understood: b"),
@@ -66,6 +66,14 @@ TABLE: list[tuple[str, int, str]] = [
     (f"{BUILD} --shots 0", 2, "--shots takes 1 to 64, not 0"),
     (f"{EVAL} --format zs", 2, "--format takes zs-ao|zs-cot|ic-ao|ic-cot, not zs"),
     (f"{EVAL} --format ic-cot", 2, "--format ic-cot needs --demos FILE"),
+    *((f"{EVAL} --samples 3 --maj {maj}", 2, f"--maj takes up to 8 numbers from 1 to --samples (3), as 1,5,10, not {maj}")
+      for maj in ("4", "0", "1,", "1;2", "1,1,1,1,1,1,1,1,1")),
+    (f"{EVAL} --samples 300", 2, "--samples takes 1 to 256, not 300"),
+    ("compare a.json", 2, "needs B.JSON"),
+    ("compare missing missing", 1, "missing: "),
+    ("compare text text", 1, "text: byte 0"),
+    ("compare config.json config.json", 1, "config.json: is not what eval wrote: key \"items\""),
+    (f"{EVAL} --cache text", 1, "text"),
     ("bench sleep", 2, "takes train|generate|encode|open|align|tokenize, not sleep"),
     ("bench tokenize", 2, "tokenize needs --tokenizer FILE and --in FILE"),
     ("bench train --steps 0", 2, "--steps takes 1 to 1000, not 0"),

@@ -294,17 +294,14 @@ static void refuse_pair(struct fix *f, const char *a, const char *b, int code, c
 }
 
 START_TEST(two_evaluations_are_compared_item_by_item) {
-    static const char
-        *const
-            sides
-                [2] =
-                    {"{\"items\": [{\"id\": \"a\", \"gold\": \"1\", \"correct\": true, \"lenient\": true, \"reference\": true},\n"
-                     "{\"id\": \"b\", \"gold\": \"2\", \"correct\": true, \"lenient\": true, \"reference\": false},\n"
-                     "{\"id\": \"c\", \"gold\": \"3\", \"correct\": false, \"lenient\": true, \"reference\": false}]}",
-                     "{\"items\": [{\"id\": \"c\", \"gold\": \"3\", \"correct\": true, \"lenient\": true, \"reference\": "
-                     "false},\n" /* another order */
-                     "{\"id\": \"a\", \"gold\": \"1\", \"correct\": false, \"lenient\": true, \"reference\": true},\n"
-                     "{\"id\": \"b\", \"gold\": \"2\", \"correct\": true, \"lenient\": false, \"reference\": false}]}"};
+    static const char *const sides[2] = {
+        "{\"items\": [{\"id\": \"a\", \"gold\": \"1\", \"correct\": true, \"lenient\": true, \"reference\": true},\n"
+        "{\"id\": \"b\", \"gold\": \"2\", \"correct\": true, \"lenient\": true, \"reference\": false},\n"
+        "{\"id\": \"c\", \"gold\": \"3\", \"correct\": false, \"lenient\": true, \"reference\": false}]}",
+        "{\"items\": [{\"id\": \"c\", \"gold\": \"3\", \"correct\": true, \"lenient\": true, \"reference\": "
+        "false},\n" /* another order */
+        "{\"id\": \"a\", \"gold\": \"1\", \"correct\": false, \"lenient\": true, \"reference\": true},\n"
+        "{\"id\": \"b\", \"gold\": \"2\", \"correct\": true, \"lenient\": false, \"reference\": false}]}"};
     struct fix f = eval_open(false);
     char a[400], b[400], bad[400], ids[40] = "";
     rsd_paired p = {.size = sizeof p};
