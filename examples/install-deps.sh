@@ -28,12 +28,13 @@ missing_deps() {
     echo python3
     echo python3-numpy
     echo python3-pytest
+    echo python3-matplotlib
 }
 
-# Sets PYTHON to a Python that has numpy and pytest: the first in the path may be another than the one apt serves.
+# Sets PYTHON to a Python that has numpy, pytest and matplotlib (of the report): the first in the path may be another than the one apt serves.
 find_python() {
     for PYTHON in "${PYTHON-}" python3 /usr/bin/python3; do
-        [ -n "$PYTHON" ] && "$PYTHON" -c 'import numpy, pytest' >/dev/null 2>&1 && return 0
+        [ -n "$PYTHON" ] && "$PYTHON" -c 'import numpy, pytest, matplotlib' >/dev/null 2>&1 && return 0
     done
     PYTHON=python3
     return 1
