@@ -50,10 +50,14 @@ typedef struct rsd_aligner_options {
     size_t size;
     int32_t method;           /* RSD_ALIGN_SPAN */
     int32_t cut_after_answer; /* 1 (default): the text is cut after its first line with "answer is" (dtw: not its tokens) */
+    /* By rsd_kind: the weight that a loss gives positions of that kind, at least 0; all 1, the last must be. A shard hands it on to
+     * the batches of data sets that are built of it. The end token has 1. */
+    double kind_weights[8];
 } rsd_aligner_options;
 RSD_API int rsd_aligner_options_init(rsd_aligner_options *o, size_t size);
 
-/* The tokenizer must stay open as long as the aligner. *out is the caller's. RSD_EINVAL, RSD_ENOMEM. */
+/* The tokenizer must stay open as long as the aligner. *out is the caller's. RSD_EINVAL (method, kind_weights), RSD_EVERSION,
+ * RSD_ENOMEM. */
 RSD_API int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options *options, rsd_aligner **out);
 RSD_API void rsd_aligner_close(rsd_aligner *a);
 
@@ -75,6 +79,8 @@ typedef struct rsd_alignment {
     const float *placed;    /* [S] sum of the teacher's own, unnormalised probabilities that stand in the row */
     const float *given;     /* [S] sum of those told at the position: what could have been placed */
     const uint8_t *kinds;   /* [S] rsd_kind */
+    const float *tails;     /* [S] what the row leaves to all other pieces: 1 - its sum */
+    const float *weights;   /* [S] of a loss, by the kind (rsd_aligner_options) */
 } rsd_alignment;
 
 /* Aligns one reply. RSD_ENOLOGPROBS (no tokens), RSD_EFORMAT (tokens that do not join to the text, NaN or positive
@@ -93,20 +99,31 @@ RSD_API int rsd_aligner_align_text(rsd_aligner *a, const rsd_reply *reply, const
 
 /* The line of `align --json` for the last alignment, without line feed: id, sample, status 1, student_text, teacher_tokens,
  * student_ids, student_pieces, student_to_teacher, teacher_to_student, dtw: path, cost; step_probs [[piece, p], ...], rows
- * [[id, p], ...], kinds, placed, given, tail (of each position), and coverage {positions, soft, placed, given, a count of each
- * kind}: what a table or a heat map of the reply needs. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
+ * [[id, p], ...], kinds, placed, given, tail, weights (of each position), chunks [[position behind it, log-likelihood or null],
+ * ...] (see rsd_aligner_file), and coverage {positions, soft, placed, given, a count of each kind, kind_placed {mean of each kind
+ * that occurs}}. The reply must still be open. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
 RSD_API int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len);
+
+/* Where the mass of the last alignment comes from, to be drawn as a picture: one line, {"id", "sample", "method", "tokens" [N] (a
+ * string, or {"hex"} where it is no UTF-8), "pieces" [S], "kinds" [S], "placed" [S], "tail" [S], "cells" [[token, piece, mass],
+ * ...]}, cells in the order of pieces, then tokens, mass above 0. span: the mass of a cell is what the alternatives told at that
+ * token have in the row of that piece; the reply's own piece stands at the last token that it came from, with all alternatives
+ * that only differ behind it. dtw: the row's mass, in equal parts over the tokens of the piece. So the cells of a piece add up to
+ * its row, 1 - tail. The reply must still be open. Borrowed until the next call. RSD_ESTATE, RSD_ENOMEM. */
+RSD_API int rsd_aligner_heatmap(rsd_aligner *a, const char **json, size_t *len);
 
 typedef struct rsd_align_report {
     size_t size; /* set by the caller */
     uint64_t replies, skipped, positions;
-    uint64_t kinds[8];    /* positions of each rsd_kind */
-    double placed, given; /* sums over positions */
+    uint64_t kinds[8];                    /* positions of each rsd_kind */
+    double placed, given;                 /* sums over positions */
+    double kind_placed[8], kind_given[8]; /* the same over the positions of each kind */
 } rsd_align_report;
 
 /* Every reply of a file (a teacher store or bare bodies) into an aligned shard; `out` appears complete or not at all ("-":
  * standard output; NULL: none, for the report alone). skip_bad: a bad reply is counted and left out instead of ending the
- * call. The end token is added to each reply as a hard position. The shard also has chunks, the smallest runs of pieces that spell
+ * call. A line with "student_text" is aligned to that text (rsd_aligner_align_text). The end token is added to each reply as a hard
+ * position and is not in the report. The shard also has chunks, the smallest runs of pieces that spell
  * the same as a run of tokens (span: they end at the same byte, blanks aside; dtw: its path goes on diagonally, the letters agree),
  * and the teacher's probabilities in falling order, both for batch.h. report may be NULL. RSD_EFORMAT (line), RSD_ENOTFOUND,
  * RSD_EIO, RSD_ENOMEM. */

@@ -8,9 +8,12 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_aligner_options, cut_after_answer);
-static const rsd_aligner_options defaults = {
-    .size = sizeof(rsd_aligner_options), .method = RSD_ALIGN_SPAN, .cut_after_answer = 1};
+OPTIONS_NO_TAIL(rsd_aligner_options, kind_weights);
+static const rsd_aligner_options defaults = {.size = sizeof(rsd_aligner_options),
+                                             .method = RSD_ALIGN_SPAN,
+                                             .cut_after_answer = 1,
+                                             .kind_weights = {1, 1, 1, 1, 1, 1, 1, 1}};
+_Static_assert(RSD_KIND_HARD < 7, "the last of kind_weights stands for no kind");
 
 /* A token that was sampled has some probability, whatever was left of it in print. */
 static const double LEAST = 1e-12;
@@ -41,6 +44,10 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     if (o.method != RSD_ALIGN_SPAN && o.method != RSD_ALIGN_DTW)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: method %d is neither RSD_ALIGN_SPAN nor RSD_ALIGN_DTW",
                         (int)o.method);
+    for (int k = 0; k < 8; k++)
+        if (!(o.kind_weights[k] >= 0 && o.kind_weights[k] <= 1e6) || (k > RSD_KIND_HARD && o.kind_weights[k] != 1))
+            return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: kind_weights[%d] is %g, expected %s", k, o.kind_weights[k],
+                            k > RSD_KIND_HARD ? "1: there is no such kind" : "0 to 1000000");
     rsd_aligner *a = mem_zero(&ctx->alloc, 1, sizeof *a, &e);
     if (!a)
         return ctx_return(ctx, e.code, &e);
@@ -48,6 +55,8 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     a->tok = tok;
     a->method = o.method;
     a->cut = o.cut_after_answer != 0;
+    for (int k = 0; k < 8; k++)
+        a->weight[k] = (float)o.kind_weights[k];
     a->bytes = rsd_tokenizer_bytes(tok);
     a->words = a->bytes || pieces_are_words(tok);
     pieces_init(&a->cache, ctx, tok);
@@ -78,9 +87,9 @@ void rsd_aligner_close(rsd_aligner *a) {
     str_free(&a->surfaces);
     str_free(&a->id);
     str_free(&a->json);
-    void *const blocks[] = {a->steps,       a->other, a->tops,  a->ids,         a->regions,        a->surface_at,
-                            a->map_offsets, a->map,   a->path,  a->row_offsets, a->row_ids,        a->row_probs,
-                            a->placed,      a->given, a->kinds, a->chunk_ends,  a->chunk_logprobs, a->starts};
+    void *const blocks[] = {a->steps, a->other,      a->tops,           a->ids,     a->regions,   a->surface_at, a->map_offsets,
+                            a->map,   a->path,       a->row_offsets,    a->row_ids, a->row_probs, a->placed,     a->given,
+                            a->kinds, a->chunk_ends, a->chunk_logprobs, a->starts,  a->tails,     a->weights,    a->cells};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(m, blocks[i]);
     mem_free(m, a);
@@ -102,6 +111,18 @@ int align_add_row(rsd_aligner *a, int32_t id, double prob, struct err *e) {
     a->row_ids[a->n_rows] = id;
     a->row_probs[a->n_rows++] = (float)prob;
     return 0;
+}
+
+int align_add_cell(rsd_aligner *a, size_t token, size_t piece, double mass, struct err *e) {
+    for (size_t i = a->n_cells; i > 0 && a->cells[i - 1].piece == piece; i--)
+        if (a->cells[i - 1].token == token) {
+            a->cells[i - 1].mass += mass;
+            return 0;
+        }
+    int code = mem_reserve(&a->ctx->alloc, &a->cells, &a->cap.cells, a->n_cells + 1, sizeof *a->cells, e);
+    if (!code)
+        a->cells[a->n_cells++] = (struct heat_cell){(uint32_t)token, (uint32_t)piece, mass};
+    return code;
 }
 
 struct text align_surface(const rsd_aligner *a, size_t piece) {
@@ -221,7 +242,7 @@ static int cut_pieces(rsd_aligner *a, struct text t, size_t offset, struct err *
     return str_status(&a->surfaces, e);
 }
 
-static int room_for_result(rsd_aligner *a, struct err *e) {
+int align_begin_result(rsd_aligner *a, struct err *e) {
     const struct allocator *m = &a->ctx->alloc;
     int code;
     if ((code = mem_reserve(m, &a->map_offsets, &a->cap.map_offsets, a->s + 1, sizeof *a->map_offsets, e)) ||
@@ -229,12 +250,14 @@ static int room_for_result(rsd_aligner *a, struct err *e) {
         (code = mem_reserve(m, &a->placed, &a->cap.placed, a->s + 1, sizeof *a->placed, e)) ||
         (code = mem_reserve(m, &a->given, &a->cap.given, a->s + 1, sizeof *a->given, e)) ||
         (code = mem_reserve(m, &a->kinds, &a->cap.kinds, a->s + 1, sizeof *a->kinds, e)) ||
+        (code = mem_reserve(m, &a->tails, &a->cap.tails, a->s + 1, sizeof *a->tails, e)) ||
+        (code = mem_reserve(m, &a->weights, &a->cap.weights, a->s + 1, sizeof *a->weights, e)) ||
         /* never empty, so that handed-out arrays are not NULL */
         (code = mem_reserve(m, &a->map, &a->cap.map, 1, sizeof *a->map, e)) ||
         (code = mem_reserve(m, &a->row_ids, &a->cap.row_ids, 1, sizeof *a->row_ids, e)) ||
         (code = mem_reserve(m, &a->row_probs, &a->cap.row_probs, 1, sizeof *a->row_probs, e)))
         return code;
-    a->n_map = a->n_rows = a->n_path = 0;
+    a->n_map = a->n_rows = a->n_path = a->n_cells = 0;
     a->cost = 0;
     a->map_offsets[0] = a->row_offsets[0] = 0;
     return 0;
@@ -287,6 +310,17 @@ static int lay_out_dtw(rsd_aligner *a, struct err *e) {
     return code ? code : cut_pieces(a, (struct text){str_z(&a->text), a->text.n}, 0, e);
 }
 
+/* What the rows leave open, and what losses are to make of the positions. */
+static void weigh(rsd_aligner *a) {
+    for (size_t j = 0; j < a->s; j++) {
+        float sum = 0;
+        for (size_t k = a->row_offsets[j]; k < a->row_offsets[j + 1]; k++)
+            sum += a->row_probs[k];
+        a->tails[j] = sum < 1 ? 1 - sum : 0;
+        a->weights[j] = a->weight[a->kinds[j]];
+    }
+}
+
 /* own: the text to align to, NULL for the reply's. */
 static int align(rsd_aligner *a, const rsd_reply *r, const struct text *own, struct err *e) {
     int code;
@@ -306,7 +340,7 @@ static int align(rsd_aligner *a, const rsd_reply *r, const struct text *own, str
     else if (own && (code = align_bridge(a, *own, e)))
         return code;
     choose_text(a, !own);
-    if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = room_for_result(a, e)))
+    if ((code = a->method == RSD_ALIGN_DTW ? lay_out_dtw(a, e) : lay_out_span(a, e)) || (code = align_begin_result(a, e)))
         return code;
     code = a->method == RSD_ALIGN_DTW ? align_dtw(a, e) : align_span(a, e);
     return code ? code : str_status(&a->text, e);
@@ -321,11 +355,12 @@ static int align_reply(rsd_aligner *a, const rsd_reply *reply, const struct text
         err_within(&e, "reply %.*s", (int)(a->id.n > 100 ? 100 : a->id.n), str_z(&a->id));
         return ctx_return(a->ctx, code, &e);
     }
+    weigh(a);
     size_t first = a->n ? a->steps[a->first].origin : a->first;
     size_t n = a->n ? a->steps[a->first + a->n - 1].origin + 1 - first : 0;
-    a->out =
-        (rsd_alignment){sizeof a->out, str_z(&a->text), a->text.n,  first,        n,         a->s,     a->ids,  a->map_offsets,
-                        a->map,        a->row_offsets,  a->row_ids, a->row_probs, a->placed, a->given, a->kinds};
+    a->out = (rsd_alignment){sizeof a->out, str_z(&a->text), a->text.n, first,          n,          a->s,
+                             a->ids,        a->map_offsets,  a->map,    a->row_offsets, a->row_ids, a->row_probs,
+                             a->placed,     a->given,        a->kinds,  a->tails,       a->weights};
     a->done = true;
     *out = &a->out;
     return RSD_OK;

@@ -36,11 +36,18 @@ struct path_step {
     uint32_t token, piece;
 };
 
+struct heat_cell {
+    uint32_t token, piece;
+    double mass;
+};
+
 struct rsd_aligner {
     rsd_ctx *ctx;
     rsd_tokenizer *tok;
     int32_t method;
     bool cut;
+    float weight[8]; /* by kind */
+    bool maps_heat;  /* the alignment is made again to see where its mass comes from (heat.c) */
     bool words;      /* no piece goes across a blank, so words are cut independently of each other */
     bool bytes;      /* pieces are bytes (BPE): blanks stay as they are, half characters have pieces */
     bool blank[256]; /* bytes that the tokenizer takes for a blank */
@@ -65,7 +72,7 @@ struct rsd_aligner {
     bool done;
     uint32_t *map_offsets, *map, *row_offsets;
     int32_t *row_ids;
-    float *row_probs, *placed, *given;
+    float *row_probs, *placed, *given, *tails, *weights;
     uint8_t *kinds;
     size_t n_map, n_rows;
     struct path_step *path; /* dtw */
@@ -75,11 +82,13 @@ struct rsd_aligner {
     float *chunk_logprobs;
     size_t n_chunks;
     size_t *starts; /* [S] step that piece j starts with, or NO_STEP where it goes on with one */
+    struct heat_cell *cells;
+    size_t n_cells;
     rsd_alignment out;
 
     struct {
         size_t steps, tops, ids, regions, surface_at, map_offsets, map, row_offsets, row_ids, row_probs, placed, given, kinds,
-            path, other, chunk_ends, chunk_logprobs, starts;
+            path, other, chunk_ends, chunk_logprobs, starts, tails, weights, cells;
     } cap;
     struct step *other; /* where the text is not the reply's own: the reply's steps, while `steps` lie over the text */
     size_t n_other;
@@ -107,6 +116,12 @@ void dtw_work_free(rsd_aligner *a);
 /* Appends to map, and to the rows. */
 int align_add_map(rsd_aligner *a, size_t token, struct err *e);
 int align_add_row(rsd_aligner *a, int32_t id, double prob, struct err *e);
+int align_add_cell(rsd_aligner *a, size_t token, size_t piece, double mass, struct err *e); /* joined with an equal one */
+int align_begin_result(rsd_aligner *a, struct err *e);                                      /* room, and nothing in it */
+/* The token of a step, counted from the first that was aligned. */
+static inline size_t align_token(const rsd_aligner *a, size_t step) {
+    return a->steps[step].origin - a->steps[a->first].origin;
+}
 struct text align_surface(const rsd_aligner *a, size_t piece);
 
 /* The error of a public call that failed inside this room, carried on. */

@@ -102,6 +102,8 @@ static void count(const rsd_aligner *a, rsd_align_report *report) {
     report->positions += a->s;
     for (size_t j = 0; j < a->s; j++) {
         report->kinds[a->kinds[j]]++;
+        report->kind_placed[a->kinds[j]] += (double)a->placed[j];
+        report->kind_given[a->kinds[j]] += (double)a->given[j];
         report->placed += (double)a->placed[j];
         report->given += (double)a->given[j];
     }
@@ -111,7 +113,9 @@ static void count(const rsd_aligner *a, rsd_align_report *report) {
 static int take(rsd_aligner *a, const rsd_reply *reply, struct closed *c, struct shard_out *shard, bool *bad, struct err *e) {
     const rsd_alignment *alignment;
     struct shard_reply r;
-    int code = rsd_aligner_align(a, reply, &alignment);
+    struct text own = {str_z(&reply->student_text), reply->student_text.n};
+    int code = reply->has_student_text ? rsd_aligner_align_text(a, reply, own.p, own.n, &alignment)
+                                       : rsd_aligner_align(a, reply, &alignment);
     if (code) {
         *bad = code == RSD_EFORMAT || code == RSD_ENOLOGPROBS || code == RSD_EUNSUPPORTED;
         return align_carry(a->ctx, code, e);
@@ -164,6 +168,7 @@ int rsd_aligner_file(rsd_aligner *a, const char *in, const char *out, int skip_b
     struct reply_file file = {0};
     struct shard_out *shard = NULL;
     struct shard_about about = {.method = a->method, .report.size = sizeof about.report};
+    memcpy(about.kind_weights, a->weight, sizeof about.kind_weights);
     int code = rsd_tokenizer_eos(a->tok) < 0 ? err_set(&e, ERR_UNSUPPORTED, "the tokenizer has no end token") : 0;
     code = code ? code : reply_file_open(&file, a->ctx, in, &e);
     if (!code && out)

@@ -1,7 +1,7 @@
-/* The line of `align --json`: the reference's field names, plus rows, kinds and placed. */
-#include "align/align.h"
+/* The line of `align --json`: the reference's field names, and what it does not know: rows, kinds, masses, weights, chunks. */
+#include "align/put.h"
 
-#include "core/json.h"
+#include <math.h>
 
 static void put_token(struct json_out *o, struct text t) {
     if (text_is_utf8(t)) {
@@ -23,13 +23,49 @@ static void put_token(struct json_out *o, struct text t) {
     str_free(&hex);
 }
 
-static void put_student(struct json_out *o, const rsd_aligner *a) {
+void align_put_name(struct json_out *o, const rsd_aligner *a) {
+    json_put_key(o, "id");
+    json_put_text(o, (struct text){str_z(&a->id), a->id.n});
+    json_put_key(o, "sample");
+    json_put_int(o, a->sample);
+}
+
+/* In the reply's own words, also where they lie over another text. */
+void align_put_tokens(struct json_out *o, const rsd_aligner *a, const char *key) {
+    const struct step *told = (a->bridged ? a->other : a->steps) + a->out.teacher_first;
+    json_put_key(o, key);
+    json_array(o);
+    for (size_t i = 0; i < a->out.n_teacher; i++)
+        put_token(o, told[i].token.bytes);
+    json_end_array(o);
+}
+
+void align_put_kinds(struct json_out *o, const rsd_aligner *a) {
+    json_put_key(o, "kinds");
+    json_array(o);
+    for (size_t j = 0; j < a->s; j++)
+        json_put_z(o, rsd_kind_name(a->kinds[j]));
+    json_end_array(o);
+}
+
+void align_put_floats(struct json_out *o, const char *key, const float *v, size_t n) {
+    json_put_key(o, key);
+    json_array(o);
+    for (size_t j = 0; j < n; j++)
+        json_put_float(o, v[j]);
+    json_end_array(o);
+}
+
+static void put_ids(struct json_out *o, const rsd_aligner *a) {
     json_put_key(o, "student_ids");
     json_array(o);
     for (size_t j = 0; j < a->s; j++)
         json_put_int(o, a->ids[j]);
     json_end_array(o);
-    json_put_key(o, "student_pieces");
+}
+
+void align_put_pieces(struct json_out *o, const rsd_aligner *a, const char *key) {
+    json_put_key(o, key);
     json_array(o);
     for (size_t j = 0; j < a->s; j++)
         json_put_text(o, align_surface(a, j));
@@ -112,15 +148,18 @@ static void put_rows(struct json_out *o, const rsd_aligner *a) {
     }
 }
 
-/* Probability of each position that is on no piece. */
-static void put_tail(struct json_out *o, const rsd_aligner *a) {
-    json_put_key(o, "tail");
+/* [[position behind it, log-likelihood], ...]; null where the teacher did not say that text. */
+static void put_chunks(struct json_out *o, const rsd_aligner *a) {
+    json_put_key(o, "chunks");
     json_array(o);
-    for (size_t j = 0; j < a->s; j++) {
-        double sum = 0;
-        for (size_t k = a->row_offsets[j]; k < a->row_offsets[j + 1]; k++)
-            sum += (double)a->row_probs[k];
-        json_put_float(o, sum < 1 ? (float)(1 - sum) : 0);
+    for (size_t c = 0; c < a->n_chunks; c++) {
+        json_array(o);
+        json_put_int(o, a->chunk_ends[c]);
+        if (isnan(a->chunk_logprobs[c]))
+            json_put_null(o);
+        else
+            json_put_float(o, a->chunk_logprobs[c]);
+        json_end_array(o);
     }
     json_end_array(o);
 }
@@ -132,9 +171,10 @@ static bool is_soft(int kind) {
 /* The reply's own report: positions, the share of them with soft targets, means a position, and positions of each kind. */
 static void put_coverage(struct json_out *o, const rsd_aligner *a) {
     size_t kinds[RSD_KIND_HARD + 1] = {0}, soft = 0;
-    double placed = 0, given = 0, n = a->s ? (double)a->s : 1;
+    double placed = 0, given = 0, n = a->s ? (double)a->s : 1, of_kind[RSD_KIND_HARD + 1] = {0};
     for (size_t j = 0; j < a->s; j++) {
         kinds[a->kinds[j]]++;
+        of_kind[a->kinds[j]] += (double)a->placed[j];
         soft += is_soft(a->kinds[j]);
         placed += (double)a->placed[j];
         given += (double)a->given[j];
@@ -153,6 +193,14 @@ static void put_coverage(struct json_out *o, const rsd_aligner *a) {
         json_put_key(o, rsd_kind_name(k));
         json_put_int(o, (int64_t)kinds[k]);
     }
+    json_put_key(o, "kind_placed");
+    json_object(o);
+    for (int k = 0; k <= RSD_KIND_HARD; k++)
+        if (kinds[k]) {
+            json_put_key(o, rsd_kind_name(k));
+            json_put_double(o, of_kind[k] / (double)kinds[k]);
+        }
+    json_end_object(o);
     json_end_object(o);
 }
 
@@ -163,46 +211,33 @@ int rsd_aligner_json(rsd_aligner *a, const char **json, size_t *len) {
         return ctx_fail(a->ctx, RSD_EINVAL, "rsd_aligner_json: json and len must not be NULL");
     if (!a->done)
         return ctx_fail(a->ctx, RSD_ESTATE, "rsd_aligner_json: nothing has been aligned: call rsd_aligner_align first");
+    struct err e = {0};
+    int code = align_chunks(a, &e);
     str_clear(&a->json);
     struct json_out o;
     json_begin(&o, &a->json, 0);
     json_object(&o);
-    json_put_key(&o, "id");
-    json_put_text(&o, (struct text){str_z(&a->id), a->id.n});
-    json_put_key(&o, "sample");
-    json_put_int(&o, a->sample);
+    align_put_name(&o, a);
     json_put_key(&o, "status");
     json_put_int(&o, 1);
     json_put_key(&o, "student_text");
     json_put_text(&o, (struct text){str_z(&a->text), a->text.n});
-    json_put_key(&o, "teacher_tokens");
-    json_array(&o);
-    const struct step *told = (a->bridged ? a->other : a->steps) + a->out.teacher_first; /* in the reply's own words */
-    for (size_t i = 0; i < a->out.n_teacher; i++)
-        put_token(&o, told[i].token.bytes);
-    json_end_array(&o);
-    put_student(&o, a);
+    align_put_tokens(&o, a, "teacher_tokens");
+    put_ids(&o, a);
+    align_put_pieces(&o, a, "student_pieces");
     put_maps(&o, a);
     if (a->method == RSD_ALIGN_DTW)
         put_path(&o, a);
     put_rows(&o, a);
-    json_put_key(&o, "kinds");
-    json_array(&o);
-    for (size_t j = 0; j < a->s; j++)
-        json_put_z(&o, rsd_kind_name(a->kinds[j]));
-    json_end_array(&o);
-    for (int given = 0; given < 2; given++) {
-        json_put_key(&o, given ? "given" : "placed");
-        json_array(&o);
-        for (size_t j = 0; j < a->s; j++)
-            json_put_float(&o, given ? a->given[j] : a->placed[j]);
-        json_end_array(&o);
-    }
-    put_tail(&o, a);
+    align_put_kinds(&o, a);
+    align_put_floats(&o, "placed", a->placed, a->s);
+    align_put_floats(&o, "given", a->given, a->s);
+    align_put_floats(&o, "tail", a->tails, a->s);
+    align_put_floats(&o, "weights", a->weights, a->s);
+    put_chunks(&o, a);
     put_coverage(&o, a);
     json_end_object(&o);
-    struct err e = {0};
-    int code = str_status(&a->json, &e);
+    code = code ? code : str_status(&a->json, &e);
     *json = str_z(&a->json);
     *len = a->json.n;
     return ctx_return(a->ctx, code, &e);

@@ -44,6 +44,22 @@ static int32_t id_at(const void *ids, size_t i, size_t width) {
 
 /* ---- opening ---- */
 
+/* The member's first numbers, at most `n`, each at least 0; what the file lacks stays as it is. */
+static int read_numbers(const struct json *in, const char *key, double *out, size_t n, struct err *e) {
+    const struct json *list = json_get(in, key);
+    if (!list)
+        return 0;
+    if (json_type(list) != JSON_ARRAY)
+        return err_set(e, ERR_FORMAT, "\"%s\" is no array", key);
+    size_t k = 0;
+    for (const struct json *i = json_first(list); i && k < n; i = json_next(i), k++) {
+        out[k] = json_type(i) == JSON_NUMBER ? json_number(i) : -1;
+        if (!(out[k] >= 0 && out[k] <= 1e300))
+            return err_set(e, ERR_FORMAT, "\"%s\" holds something that is no number of at least 0", key);
+    }
+    return 0;
+}
+
 static int read_meta(struct shard *s, uint64_t *blocks, struct err *e) {
     const void *p;
     size_t n;
@@ -74,7 +90,14 @@ static int read_meta(struct shard *s, uint64_t *blocks, struct err *e) {
             goto done;
         s->about.chunks = true;
     }
+    double weights[8] = {1, 1, 1, 1, 1, 1, 1, 1};
     r->size = sizeof *r;
+    if ((code = read_numbers(doc, "kind_weights", weights, 8, e)) ||
+        (code = read_numbers(report, "kind_placed", r->kind_placed, 8, e)) ||
+        (code = read_numbers(report, "kind_given", r->kind_given, 8, e)))
+        goto done;
+    for (size_t k = 0; k < 8; k++)
+        s->about.kind_weights[k] = (float)weights[k];
     if ((code = json_need_int(report, "replies", 0, INT64_MAX, &v[0], e)) ||
         (code = json_need_int(report, "skipped", 0, INT64_MAX, &v[1], e)) ||
         (code = json_need_int(report, "positions", 0, INT64_MAX, &v[2], e)) ||

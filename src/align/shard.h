@@ -51,9 +51,10 @@ struct shard_reply {
 struct shard_about {
     char tokenizer[65]; /* rsd_tokenizer_hash */
     int32_t vocab;
-    int32_t method; /* RSD_ALIGN_SPAN or _DTW */
-    int32_t top_k;  /* most alternatives of a token; rows and top_probs have at most one entry more */
-    bool chunks;    /* chunks and top_probs are there; older shards lack them */
+    int32_t method;        /* RSD_ALIGN_SPAN or _DTW */
+    int32_t top_k;         /* most alternatives of a token; rows and top_probs have at most one entry more */
+    bool chunks;           /* chunks and top_probs are there; older shards lack them */
+    float kind_weights[8]; /* by rsd_kind, but for end tokens, which have 1 */
     rsd_align_report report;
 };
 

@@ -209,6 +209,13 @@ static void put_report(struct json_out *o, const rsd_align_report *r) {
     json_put_double(o, r->placed);
     json_put_key(o, "given");
     json_put_double(o, r->given);
+    for (int given = 0; given < 2; given++) {
+        json_put_key(o, given ? "kind_given" : "kind_placed");
+        json_array(o);
+        for (size_t i = 0; i < sizeof r->kinds / sizeof *r->kinds; i++)
+            json_put_double(o, given ? r->kind_given[i] : r->kind_placed[i]);
+        json_end_array(o);
+    }
     json_end_object(o);
 }
 
@@ -231,6 +238,11 @@ int shard_commit(struct shard_out *o, const struct shard_about *about, struct er
         json_put_key(&j, "chunks");
         json_put_int(&j, 1);
     }
+    json_put_key(&j, "kind_weights");
+    json_array(&j);
+    for (size_t i = 0; i < sizeof about->kind_weights / sizeof *about->kind_weights; i++)
+        json_put_float(&j, about->kind_weights[i]);
+    json_end_array(&j);
     json_put_key(&j, "blocks");
     json_put_int(&j, (int64_t)o->block);
     put_report(&j, &about->report);

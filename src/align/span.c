@@ -28,13 +28,23 @@ struct branch {
     size_t same;
     size_t at, n;
     size_t from; /* byte where it leaves the path */
+    size_t step; /* that it leaves it at */
     bool known;
     bool over; /* then comes the end token */
+};
+
+/* What a step said of the position at hand, kept for heat maps alone. */
+struct told {
+    int32_t id;
+    size_t token;
+    double mass;
 };
 
 struct span_work {
     struct branch *live;
     size_t n_live, cap_live;
+    struct told *told;
+    size_t n_told, cap_told;
     double *mass; /* the row at hand */
     int32_t *ids;
     size_t n, cap_mass, cap_ids;
@@ -52,6 +62,7 @@ void span_work_free(rsd_aligner *a) {
         return;
     const struct allocator *m = &a->ctx->alloc;
     mem_free(m, w->live);
+    mem_free(m, w->told);
     mem_free(m, w->mass);
     mem_free(m, w->ids);
     mem_free(m, w->word);
@@ -122,10 +133,11 @@ static size_t word_end(const struct span_work *w, size_t j, size_t s) {
 
 /* The branch that leaves the path at byte `from` with `choice`, as pieces from position j on. [first, last) is the word of piece
  * j. */
-static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t from, struct text bytes, double mass,
+static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t step, struct text bytes, double mass,
                          struct err *e) {
     struct span_work *w = a->span;
-    struct branch b = {.mass = mass, .from = from, .known = true};
+    size_t from = a->steps[step].begin;
+    struct branch b = {.mass = mass, .from = from, .step = step, .known = true};
     size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
     struct pieces_entry entry;
     if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(a, bytes.p[0]) && word_may_end(a, from)))) {
@@ -182,13 +194,12 @@ static int expand(rsd_aligner *a, size_t i, size_t j, size_t first, size_t last,
     double scale = told > 1 ? w->path / told : w->path; /* printed probabilities may add up to a little more than one */
     for (size_t k = 0; k < s->n; k++) {
         const struct choice *c = &a->tops[s->first + k];
-        int code =
-            text_eq(c->bytes, s->token.bytes) ? 0 : expand_choice(a, j, first, last, s->begin, c->bytes, scale * c->prob, e);
+        int code = text_eq(c->bytes, s->token.bytes) ? 0 : expand_choice(a, j, first, last, i, c->bytes, scale * c->prob, e);
         if (code)
             return code;
     }
     if (told < 1) {
-        int code = add_branch(a, (struct branch){.mass = w->path * (1 - told), .from = s->begin}, e);
+        int code = add_branch(a, (struct branch){.mass = w->path * (1 - told), .from = s->begin, .step = i}, e);
         if (code)
             return code;
     }
@@ -237,12 +248,35 @@ static bool advance(const rsd_aligner *a, struct branch *b, size_t j, int32_t *i
     return false;
 }
 
+static int tell(rsd_aligner *a, int32_t id, size_t token, double mass, struct err *e) {
+    struct span_work *w = a->span;
+    int code = mem_reserve(&a->ctx->alloc, &w->told, &w->cap_told, w->n_told + 1, sizeof *w->told, e);
+    if (!code)
+        w->told[w->n_told++] = (struct told){id, token, mass};
+    return code;
+}
+
+/* Cells of position j: what was told about the pieces that its row has kept. */
+static int warm_up(rsd_aligner *a, size_t j, double whole, struct err *e) {
+    const struct span_work *w = a->span;
+    int code = 0;
+    for (size_t k = 0; k < w->n_told && !code; k++)
+        for (size_t i = 0; i < w->n && !code; i++)
+            if (w->ids[i] == w->told[k].id && w->told[k].mass > 0)
+                code = align_add_cell(a, w->told[k].token, j, w->told[k].mass / whole, e);
+    return code;
+}
+
 /* Row of position j from the live branches; those that agree with piece j stay. `whole`: mass of all that agreed before. */
 static int collect(rsd_aligner *a, size_t j, double *whole, struct err *e) {
     struct span_work *w = a->span;
     double known = w->path, all = w->path;
-    w->n = 0;
+    /* the piece itself stands at the last token that it came from */
+    size_t own = a->n_map > a->map_offsets[j] ? a->map[a->n_map - 1] : 0;
+    w->n = w->n_told = 0;
     int code = put(a, a->ids[j], w->path, e);
+    if (a->maps_heat && !code)
+        code = tell(a, a->ids[j], own, w->path, e);
     size_t kept = 0;
     for (size_t k = 0; k < w->n_live && !code; k++) {
         struct branch b = w->live[k];
@@ -253,6 +287,8 @@ static int collect(rsd_aligner *a, size_t j, double *whole, struct err *e) {
         known += counts ? b.mass : 0;
         if (id >= 0)
             code = put(a, id, b.mass, e);
+        if (id >= 0 && a->maps_heat && !code)
+            code = tell(a, id, b.from < a->regions[j].end ? align_token(a, b.step) : own, b.mass, e);
         if (stays)
             w->live[kept++] = b;
     }
@@ -341,7 +377,7 @@ static int classify(rsd_aligner *a, size_t j, size_t *t, bool *boundary, struct 
     int code = 0;
     for (; k < last && !code && (k == *t || a->steps[k].begin < r.end); k++) {
         const struct step *s = &a->steps[k];
-        size_t token = s->origin - a->steps[a->first].origin, n = a->n_map;
+        size_t token = align_token(a, k), n = a->n_map;
         bool again = n > a->map_offsets[j] && a->map[n - 1] == token;
         code = (s->end > s->begin || k == *t) && !again ? align_add_map(a, token, e) : 0;
         bridge |= s->bridge;
@@ -410,7 +446,7 @@ int align_span(rsd_aligner *a, struct err *e) {
         if ((code = classify(a, j, &t, &boundary, e)) || (code = collect(a, j, &whole, e)))
             return code;
         unit = boundary || !j ? whole : unit;
-        if ((code = write_row(a, j, whole, unit, e)))
+        if ((code = write_row(a, j, whole, unit, e)) || (a->maps_heat && (code = warm_up(a, j, whole, e))))
             return code;
         /* at a boundary the masses become relative to it; between boundaries they keep their unit, which `placed` is told in */
         if (boundary) {

@@ -44,6 +44,7 @@ static void count_kinds(rsd_align_report *report, const struct shard_reply *r) {
     for (size_t t = 0; t + 1 < r->n; t++) {
         report->kinds[r->kinds[t] & SHARD_KIND]++;
         report->placed += (double)r->placed[t];
+        report->kind_placed[r->kinds[t] & SHARD_KIND] += (double)r->placed[t];
     }
 }
 
@@ -94,6 +95,7 @@ static int make_replies(struct build *b, struct err *e) {
         return code;
     }
     about.report.given = all->report.given; /* told per position by the aligner only: this is the whole file's */
+    memcpy(about.report.kind_given, all->report.kind_given, sizeof about.report.kind_given);
     memcpy(b->recipe.tokenizer, all->tokenizer, sizeof b->recipe.tokenizer);
     return shard_commit(out, &about, e);
 }

@@ -33,14 +33,15 @@ struct rsd_dataset {
 
     struct ids enc, dec, row_ids;
     uint32_t *enc_offsets, *dec_offsets, *row_offsets;
-    float *row_probs, *chunk_logprobs, *top_probs;
+    float *row_probs, *chunk_logprobs, *top_probs, *weights;
+    const float *kind_weights; /* NULL: 1 for all kinds */
     uint32_t *chunk_begin, *chunk_end;
     size_t n_chunks, top_k; /* top_k: entries of a row of top_probs; 0 where the shard has no chunks */
     uint8_t *kinds, *formats;
     int8_t *signs;
     struct {
         size_t enc_offsets, dec_offsets, row_offsets, row_probs, kinds, formats, signs, chunk_begin, chunk_end, chunk_logprobs,
-            top_probs;
+            top_probs, weights;
     } cap;
     struct shard_buffer buffer;
     rsd_batch batch;
@@ -120,6 +121,8 @@ static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_opti
     d->soft = o->soft != 0;
     const struct shard_about *about = d->corpus.shard ? shard_about(d->corpus.shard) : NULL;
     d->top_k = about && about->chunks && d->soft ? (size_t)about->top_k + 1 : 0;
+    for (size_t k = 0; about && d->soft && k < sizeof about->kind_weights / sizeof *about->kind_weights; k++)
+        d->kind_weights = about->kind_weights[k] != 1 ? about->kind_weights : d->kind_weights;
     if ((code = mem_reserve(&d->ctx->alloc, &d->starts, &d->cap_starts, 1, sizeof *d->starts, e)))
         return code;
     d->starts[d->n_starts++] = 0;
@@ -175,9 +178,9 @@ void rsd_dataset_close(rsd_dataset *d) {
     shard_buffer_free(&d->buffer);
     str_free(&d->input);
     str_free(&d->target);
-    void *const blocks[] = {d->path,        d->starts,      d->enc.p,          d->dec.p,    d->row_ids.p, d->enc_offsets,
-                            d->dec_offsets, d->row_offsets, d->row_probs,      d->kinds,    d->formats,   d->signs,
-                            d->chunk_begin, d->chunk_end,   d->chunk_logprobs, d->top_probs};
+    void *const blocks[] = {d->path,        d->starts,      d->enc.p,          d->dec.p,     d->row_ids.p, d->enc_offsets,
+                            d->dec_offsets, d->row_offsets, d->row_probs,      d->kinds,     d->formats,   d->signs,
+                            d->chunk_begin, d->chunk_end,   d->chunk_logprobs, d->top_probs, d->weights};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(a, blocks[i]);
     mem_free(a, d);
@@ -216,6 +219,7 @@ static int room(rsd_dataset *d, size_t n, size_t dec, size_t rows, struct err *e
     code = code ? code : mem_reserve(a, &d->dec.p, &d->dec.cap, dec, sizeof *d->dec.p, e);
     code = code ? code : mem_reserve(a, &d->row_offsets, &d->cap.row_offsets, dec + 1, sizeof *d->row_offsets, e);
     code = code ? code : mem_reserve(a, &d->kinds, &d->cap.kinds, dec, sizeof *d->kinds, e);
+    code = code ? code : mem_reserve(a, &d->weights, &d->cap.weights, dec, sizeof *d->weights, e);
     code = code || !d->top_k ? code : room_for_chunks(d, dec, e);
     code = code ? code : mem_reserve(a, &d->row_ids.p, &d->row_ids.cap, rows, sizeof *d->row_ids.p, e);
     return code ? code : mem_reserve(a, &d->row_probs, &d->cap.row_probs, rows, sizeof *d->row_probs, e);
@@ -230,6 +234,7 @@ static int harden(rsd_dataset *d, size_t first, size_t seq, struct err *e) {
         d->row_probs[d->row_ids.n++] = 1;
         d->row_offsets[t + 1] = (uint32_t)d->row_ids.n;
         d->kinds[t] = RSD_KIND_HARD;
+        d->weights[t] = 1;
         if (d->top_k)
             memset(d->top_probs + t * d->top_k, 0, d->top_k * sizeof *d->top_probs);
     }
@@ -273,6 +278,7 @@ static int add_reply(rsd_dataset *d, size_t number, size_t seq, struct err *e) {
     for (size_t t = 0; t < r.n; t++) {
         d->row_offsets[first + t + 1] = (uint32_t)d->row_ids.n + r.row_offsets[t + 1];
         d->kinds[first + t] = (uint8_t)(r.kinds[t] & SHARD_KIND);
+        d->weights[first + t] = d->kind_weights && t + 1 < r.n ? d->kind_weights[r.kinds[t] & SHARD_KIND] : 1;
     }
     d->row_ids.n += rows;
     if (d->top_k)
@@ -329,6 +335,7 @@ static int fill_batch(rsd_dataset *d, size_t number, uint32_t formats, struct er
                            .row_ids = d->row_ids.p,
                            .row_probs = d->row_probs,
                            .kinds = d->kinds,
+                           .weights = d->kind_weights ? d->weights : NULL,
                            .formats = d->formats,
                            .signs = d->signs};
     if (d->top_k) {

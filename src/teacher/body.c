@@ -77,12 +77,14 @@ void body_usage(const struct json *doc, int64_t *prompt, int64_t *completion) {
 }
 
 static int read_top_level(rsd_reply *r, const struct json *doc, struct err *e) {
-    struct text id = {0}, question = {0}, model = {0}, sha = {0};
+    struct text id = {0}, question = {0}, model = {0}, sha = {0}, student = {0};
     int rc;
     if ((rc = json_opt_text(doc, "id", &id, e)) || (rc = json_opt_text(doc, "question", &question, e)) ||
         (rc = json_opt_text(doc, "model", &model, e)) || (rc = json_opt_text(doc, "request_sha256", &sha, e)) ||
+        (rc = json_opt_text(doc, "student_text", &student, e)) || (rc = reply_set(&r->student_text, student, e)) ||
         (rc = reply_set(&r->id, id, e)) || (rc = reply_set(&r->question, question, e)))
         return rc;
+    r->has_student_text = student.p != NULL;
     if (sha.n == 64)
         memcpy(r->request_sha256, sha.p, sha.n);
     return reply_set(&r->model, model, e);

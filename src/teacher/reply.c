@@ -15,7 +15,7 @@ int reply_new(rsd_ctx *ctx, rsd_reply **out, struct err *e) {
     if (!r)
         return ERR_NOMEM;
     r->ctx = ctx;
-    struct str *strings[] = {&r->id, &r->question, &r->text, &r->model, &r->finish, &r->bytes, &r->line};
+    struct str *strings[] = {&r->id, &r->question, &r->text, &r->model, &r->finish, &r->bytes, &r->line, &r->student_text};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         str_init(strings[i], &ctx->alloc);
     r->correct = -1;
@@ -26,7 +26,7 @@ int reply_new(rsd_ctx *ctx, rsd_reply **out, struct err *e) {
 void rsd_reply_close(rsd_reply *r) {
     if (!r)
         return;
-    struct str *strings[] = {&r->id, &r->question, &r->text, &r->model, &r->finish, &r->bytes, &r->line};
+    struct str *strings[] = {&r->id, &r->question, &r->text, &r->model, &r->finish, &r->bytes, &r->line, &r->student_text};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         str_free(strings[i]);
     const struct allocator *a = &r->ctx->alloc;

@@ -25,6 +25,8 @@ struct rsd_reply {
     rsd_ctx *ctx;
     struct str id, question, text, model, finish;
     bool has_finish;
+    struct str student_text; /* what a line gives for aligning in place of the text; not part of the reply */
+    bool has_student_text;
     char request_sha256[65]; /* "" where not known */
     int64_t sample;
     int correct;

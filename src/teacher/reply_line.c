@@ -98,13 +98,17 @@ int reply_write(const rsd_reply *r, struct str *out, struct err *e) {
 /* ---- reading ---- */
 
 static int read_strings(rsd_reply *r, const struct json *line, struct err *e) {
-    struct text id = {0}, question = {0}, text = {0}, model = {0}, finish = {0}, sha = {0};
+    struct text id = {0}, question = {0}, text = {0}, model = {0}, finish = {0}, sha = {0}, student = {0};
     int rc;
     if ((rc = json_need_text(line, "id", &id, e)) || (rc = json_need_text(line, "question", &question, e)) ||
         (rc = json_need_text(line, "text", &text, e)) || (rc = json_opt_text(line, "model", &model, e)) ||
-        (rc = json_opt_text(line, "finish", &finish, e)) || (rc = json_opt_text(line, "request_sha256", &sha, e)))
+        (rc = json_opt_text(line, "finish", &finish, e)) || (rc = json_opt_text(line, "student_text", &student, e)) ||
+        (rc = json_opt_text(line, "request_sha256", &sha, e)))
         return rc;
     r->has_finish = finish.p != NULL;
+    r->has_student_text = student.p != NULL;
+    if ((rc = reply_set(&r->student_text, student, e)))
+        return rc;
     if (sha.n > 0 && sha.n != 64)
         return err_set(e, ERR_FORMAT, "\"request_sha256\": 64 hexadecimal digits expected, %zu characters found", sha.n);
     if (sha.n > 0)

@@ -223,3 +223,43 @@ def test_nothing_is_appended_to_a_compressed_store_nor_asked_again_because_of_it
     packed.write("gone.jsonl.gz", before)
     result = packed.run(*collect, "gone.jsonl")
     assert result.returncode == 1 and b"gone.jsonl.gz is: unpack it" in result.stderr and not (packed.folder / "gone.jsonl").exists()
+
+
+# ---- what align tells ----
+
+def test_align_writes_a_heat_map_beside_a_shard_and_a_table_of_both_methods(world: World) -> None:
+    world.done("align", "--tokenizer", "spiece.model", "--in", "teacher.jsonl", "--out", "heat.rsd", "--heatmap", "heat.jsonl")
+    assert world.read("heat.rsd") == world.read("aligned.rsd")
+    heat = [json.loads(line) for line in world.read("heat.jsonl").splitlines()]
+    lines = [json.loads(line) for line in world.done("align", "--tokenizer", "spiece.model", "--in", "teacher.jsonl", "--json").splitlines()]
+    assert len(heat) == len(lines) == 40
+    for h, x in zip(heat, lines):
+        assert (h["id"], h["tokens"], h["pieces"], h["kinds"], h["tail"]) == (x["id"], x["teacher_tokens"], x["student_pieces"], x["kinds"], x["tail"])
+        for piece, tail in enumerate(h["tail"]):
+            assert abs(sum(m for _, p, m in h["cells"] if p == piece) + tail - 1) < 1e-4
+        assert x["chunks"][-1][0] == len(x["kinds"]) and all(c <= 0 for _, c in x["chunks"] if c is not None)
+        assert len(x["weights"]) == len(x["kinds"]) and abs(sum(x["placed"]) / len(x["placed"]) - x["coverage"]["placed"]) < 1e-6
+    table = world.done("align", "--tokenizer", "spiece.model", "--in", "teacher.jsonl", "--compare", "--per-reply").splitlines()
+    assert "span" in table[0] and "dtw" in table[0] and table[1].split() == ["id", "sample", *["positions", "soft", "placed", "given"] * 2]
+    assert len([t for t in table[2:42] if len(t.split()) == 12]) == 40
+    kinds = {t.split()[0]: t.split()[1:] for t in table[-9:]}
+    positions = sum(len(x["kinds"]) for x in lines)
+    assert int(kinds["all"][0]) == positions
+    for name in ("exact", "hard"):
+        n = sum(x["kinds"].count(name) for x in lines)
+        assert int(kinds[name][0]) == n and abs(float(kinds[name][1]) - 100 * n / positions) < 0.01
+
+
+def test_weights_of_kinds_stand_in_the_shard(world: World) -> None:
+    world.done("align", "--tokenizer", "spiece.model", "--in", "teacher.jsonl", "--out", "light.rsd", "--weights", "merge=0.5,hard=0")
+    assert b'"kind_weights":[1,1,0.5,1,1,1,0,1]' in world.read("light.rsd")
+
+
+def test_align_honours_the_text_of_a_line_in_shards_too(world: World) -> None:
+    row = json.loads(world.read("teacher.jsonl").splitlines()[0])
+    row["student_text"] = row["text"].split("\n")[0] + " Well."
+    world.write("other.jsonl", json.dumps(row) + "\n")
+    line = json.loads(world.done("align", "--tokenizer", "spiece.model", "--in", "other.jsonl", "--json"))
+    report = world.run("align", "--tokenizer", "spiece.model", "--in", "other.jsonl", "--out", "other.rsd").stderr.decode()
+    assert line["student_text"] == row["student_text"].strip()
+    assert [int(t.split()[1]) for t in report.splitlines() if t.startswith("all ")] == [len(line["student_ids"])]

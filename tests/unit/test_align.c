@@ -99,5 +99,6 @@ int main(void) {
     srunner_add_suite(runner, align_pair_suite());
     srunner_add_suite(runner, align_chunk_suite());
     srunner_add_suite(runner, align_bridge_suite());
+    srunner_add_suite(runner, align_report_suite());
     return test_run(runner);
 }

@@ -13,6 +13,7 @@ Suite *align_shard_suite(void);
 Suite *align_bridge_suite(void);
 Suite *align_pair_suite(void);
 Suite *align_chunk_suite(void);
+Suite *align_report_suite(void);
 
 /* A context, the T5 tokenizer of the data pack, an aligner, and the 35 real replies. */
 struct bench {

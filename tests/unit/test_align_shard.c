@@ -70,8 +70,10 @@ static void make(struct sample *s, uint64_t number, int32_t vocab) {
 static void write_shard(const char *path, size_t n, int32_t vocab, bool chunks) {
     struct shard_out *out;
     struct err e = {0};
-    struct shard_about about = {
-        .method = RSD_ALIGN_SPAN, .top_k = 5, .report = {.size = sizeof about.report, .replies = n, .placed = 0.5}};
+    struct shard_about about = {.method = RSD_ALIGN_SPAN,
+                                .top_k = 5,
+                                .report = {.size = sizeof about.report, .replies = n, .placed = 0.5},
+                                .kind_weights = {1, 1, 1, 1, 1, 1, 1, 1}};
     ck_assert_int_eq(shard_begin(&out, &mem_std, path, "0123456789abcdef", vocab, chunks, &e), 0);
     for (size_t i = 0; i < n; i++) {
         struct sample s;
@@ -396,6 +398,7 @@ START_TEST(out_of_memory_leaves_no_trace) {
             code = code ? code : rsd_reply_parse(b.ctx, line, sizeof line - 2, 0, 1, &r);
             code = code ? code : rsd_aligner_align(a, r, &al);
             code = code ? code : rsd_aligner_json(a, &json, &len);
+            code = code ? code : rsd_aligner_heatmap(a, &json, &len);
             code = code ? code : rsd_aligner_file(a, in, out, 0, NULL);
             rsd_reply_close(r);
             rsd_aligner_close(a);

@@ -425,6 +425,42 @@ START_TEST(batches_carry_chunks_and_sorted_probabilities) {
 }
 END_TEST
 
+START_TEST(batches_weigh_positions_by_the_kinds_of_the_aligner) {
+    SKIP_WITHOUT_DATA();
+    struct world w;
+    const rsd_batch *b;
+    rsd_aligner *a = NULL;
+    rsd_aligner_options o;
+    world_open(&w, 40, false);
+    rsd_aligner_options_init(&o, sizeof o);
+    o.kind_weights[RSD_KIND_BLANK] = 0.5;
+    o.kind_weights[RSD_KIND_HARD] = 0.25;
+    ck_assert_int_eq(rsd_aligner_open(w.ctx, w.tok, &o, &a), RSD_OK);
+    ck_assert_int_eq(rsd_aligner_file(a, w.replies, w.aligned, 0, NULL), RSD_OK);
+    rsd_aligner_close(a);
+    world_build(&w, NULL);
+    for (int soft = 0; soft < 2; soft++) {
+        size_t halves = 0;
+        rsd_dataset_options d = all_formats(1u << 20);
+        d.weights[RSD_FORMAT_ZS_COT] = d.weights[RSD_FORMAT_ZS_AO] = 1;
+        d.soft = soft;
+        rsd_dataset *set = world_dataset(&w, &d);
+        ck_assert_int_eq(rsd_dataset_batch(set, 0, &b), RSD_OK);
+        ck_assert(soft == (b->weights != NULL));
+        for (size_t s = 0; s < b->n && soft; s++)
+            for (size_t t = b->dec_offsets[s]; t < b->dec_offsets[s + 1]; t++) {
+                bool ends = t + 1 == b->dec_offsets[s + 1] || b->formats[s] == RSD_FORMAT_ZS_AO;
+                double want = ends ? 1 : b->kinds[t] == RSD_KIND_BLANK ? 0.5 : b->kinds[t] == RSD_KIND_HARD ? 0.25 : 1;
+                ck_assert(fabs((double)b->weights[t] - want) < 1e-9);
+                halves += b->weights[t] < 1;
+            }
+        ck_assert(!soft || halves > 50);
+        rsd_dataset_close(set);
+    }
+    world_close(&w);
+}
+END_TEST
+
 /* An older shard, as one without chunks is: batches as they were. */
 START_TEST(shards_without_chunks_make_batches_without) {
     SKIP_WITHOUT_DATA();
@@ -524,6 +560,7 @@ Suite *data_dataset_suite(void) {
     tcase_add_test(t, epochs_cover_every_item);
     tcase_add_test(t, soft_rows_are_the_shards);
     tcase_add_test(t, batches_carry_chunks_and_sorted_probabilities);
+    tcase_add_test(t, batches_weigh_positions_by_the_kinds_of_the_aligner);
     tcase_add_test(t, shards_without_chunks_make_batches_without);
     tcase_add_test(t, long_items_are_left_out_and_counted);
     tcase_add_test(t, out_of_memory_leaves_no_trace);

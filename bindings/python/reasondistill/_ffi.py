@@ -71,19 +71,20 @@ QuestionStatsFn = CFUNCTYPE(c_int, c_void_p, POINTER(QuestionStats))
 
 
 class AlignerOptions(Structure):
-    _fields_ = [("size", c_size_t), ("method", c_int32), ("cut_after_answer", c_int32)]
+    _fields_ = [("size", c_size_t), ("method", c_int32), ("cut_after_answer", c_int32), ("kind_weights", c_double * 8)]
 
 
 class Alignment(Structure):
     _fields_ = [("size", c_size_t), ("text", c_void_p), ("text_len", c_size_t), ("teacher_first", c_size_t), ("n_teacher", c_size_t),
                 ("n_student", c_size_t), ("student_ids", POINTER(c_int32)), ("map_offsets", POINTER(c_uint32)), ("map", POINTER(c_uint32)),
                 ("row_offsets", POINTER(c_uint32)), ("row_ids", POINTER(c_int32)), ("row_probs", POINTER(c_float)),
-                ("placed", POINTER(c_float)), ("given", POINTER(c_float)), ("kinds", POINTER(c_uint8))]
+                ("placed", POINTER(c_float)), ("given", POINTER(c_float)), ("kinds", POINTER(c_uint8)), ("tails", POINTER(c_float)),
+                ("weights", POINTER(c_float))]
 
 
 class AlignReport(Structure):
     _fields_ = [("size", c_size_t), ("replies", c_uint64), ("skipped", c_uint64), ("positions", c_uint64), ("kinds", c_uint64 * 8),
-                ("placed", c_double), ("given", c_double)]
+                ("placed", c_double), ("given", c_double), ("kind_placed", c_double * 8), ("kind_given", c_double * 8)]
 
 
 class Batch(Structure):
@@ -234,6 +235,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_kind_name": (c_char_p, [c_int]), "rsd_aligner_options_init": (c_int, [POINTER(AlignerOptions), c_size_t]),
     "rsd_aligner_open": (c_int, [_P, _P, POINTER(AlignerOptions), _OUT]), "rsd_aligner_close": (None, [_P]),
     "rsd_aligner_align": (c_int, [_P, _P, POINTER(POINTER(Alignment))]), "rsd_aligner_json": (c_int, [_P, _STR, _LEN]),
+    "rsd_aligner_heatmap": (c_int, [_P, _STR, _LEN]),
     "rsd_aligner_align_text": (c_int, [_P, _P, c_char_p, c_size_t, POINTER(POINTER(Alignment))]),
     "rsd_aligner_file": (c_int, [_P, c_char_p, c_char_p, c_int, POINTER(AlignReport)]),
     "rsd_format_name": (c_char_p, [c_int]), "rsd_format_parse": (c_int, [c_char_p, c_size_t]),

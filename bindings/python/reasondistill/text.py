@@ -8,7 +8,7 @@ import os
 from ctypes import POINTER, byref, c_double, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,6 +252,9 @@ def store_stats(context: Context, path: str | Path) -> tuple[list[QuestionStats]
     return found, _report(r)
 
 
+KINDS = [lib.rsd_kind_name(k).decode() for k in range(7)]  # in the order of rsd_kind
+
+
 @dataclass(frozen=True)
 class Alignment:
     """S student pieces with their target rows: row s is row_ids[row_offsets[s]:row_offsets[s+1]] with row_probs."""
@@ -266,18 +269,25 @@ class Alignment:
     placed: NDArray[np.float32]
     given: NDArray[np.float32]
     kinds: list[str]
+    tails: NDArray[np.float32]
+    weights: NDArray[np.float32]
 
 
 class Aligner(Handle):
-    """Carries teacher tokens over to student pieces. method: "span" or "dtw"."""
+    """Carries teacher tokens over to student pieces. method: "span" or "dtw". weights: what positions of a kind weigh in losses."""
 
     _close = lib.rsd_aligner_close
 
-    def __init__(self, context: Context, tokenizer: Tokenizer, method: str = "span", cut_after_answer: bool = True) -> None:
+    def __init__(self, context: Context, tokenizer: Tokenizer, method: str = "span", cut_after_answer: bool = True,
+                 weights: Mapping[str, float] | None = None) -> None:
         super().__init__(context, tokenizer)
         if method not in ("span", "dtw"):
             raise ValueError(f"method is 'span' or 'dtw', not {method!r}")
         o = filled(_ffi.AlignerOptions, lib.rsd_aligner_options_init, {"method": int(method == "dtw"), "cut_after_answer": int(cut_after_answer)})
+        for kind, weight in (weights or {}).items():
+            if kind not in KINDS:
+                raise ValueError(f"there is no kind {kind!r}; known: {', '.join(KINDS)}")
+            o.kind_weights[KINDS.index(kind)] = weight
         self.check(lib.rsd_aligner_open(context.pointer, tokenizer.pointer, byref(o), byref(self._p)))
 
     def align(self, reply: Reply) -> Alignment:
@@ -290,7 +300,7 @@ class Aligner(Handle):
         return Alignment(borrowed(a.text, a.text_len).decode("utf-8", "replace"), _copy(a.student_ids, s, np.int32), map_offsets,
                          _copy(a.map, int(map_offsets[-1]) if s else 0, np.uint32), row_offsets, _copy(a.row_ids, rows, np.int32),
                          _copy(a.row_probs, rows, np.float32), _copy(a.placed, s, np.float32), _copy(a.given, s, np.float32),
-                         [lib.rsd_kind_name(int(k)).decode() for k in _copy(a.kinds, s, np.uint8)])
+                         [KINDS[int(k)] for k in _copy(a.kinds, s, np.uint8)], _copy(a.tails, s, np.float32), _copy(a.weights, s, np.float32))
 
     def json(self) -> dict:
         """The last alignment as a line of `align --json`."""
@@ -298,9 +308,17 @@ class Aligner(Handle):
         self.check(lib.rsd_aligner_json(self.pointer, byref(p), byref(n)))
         return json.loads(borrowed(p.value, n.value))
 
+    def heatmap(self) -> dict:
+        """Where the mass of the last alignment comes from: tokens, pieces, kinds, cells [[token, piece, mass], ...]. The reply must still be
+        open. See rsd_aligner_heatmap."""
+        p, n = c_void_p(), c_size_t()
+        self.check(lib.rsd_aligner_heatmap(self.pointer, byref(p), byref(n)))
+        return json.loads(borrowed(p.value, n.value))
+
     def align_file(self, source: str | Path, out: str | Path, skip_bad: bool = False) -> dict[str, object]:
         """Every reply of a file into an aligned shard."""
         r = _ffi.AlignReport(size=ctypes.sizeof(_ffi.AlignReport))
         self.check(lib.rsd_aligner_file(self.pointer, str(source).encode(), str(out).encode(), skip_bad, byref(r)))
-        kinds = {lib.rsd_kind_name(k).decode(): int(r.kinds[k]) for k in range(7)}
-        return {"replies": r.replies, "skipped": r.skipped, "positions": r.positions, "kinds": kinds, "placed": r.placed, "given": r.given}
+        kinds = {name: int(r.kinds[k]) for k, name in enumerate(KINDS)}
+        return {"replies": r.replies, "skipped": r.skipped, "positions": r.positions, "kinds": kinds, "placed": r.placed, "given": r.given,
+                "kind_placed": dict(zip(KINDS, r.kind_placed)), "kind_given": dict(zip(KINDS, r.kind_given))}

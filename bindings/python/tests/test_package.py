@@ -262,6 +262,17 @@ def test_real_replies_are_collected_and_aligned(ctx: Context, pack: Path, tmp_pa
             assert aligner.json()["student_ids"] == a.student_ids.tolist()
             sums = np.add.reduceat(a.row_probs, a.row_offsets[:-1])
             assert (sums <= 1.0001).all() and (sums > 0).all()
+            assert np.allclose(sums + a.tails, 1, atol=1e-5) and (a.weights == 1).all()
+            heat = aligner.heatmap()
+            mass = np.zeros((len(heat["tokens"]), len(heat["pieces"])))
+            for token, piece, m in heat["cells"]:
+                mass[token, piece] += m
+            assert np.allclose(mass.sum(0), sums, atol=1e-5) and heat["kinds"] == a.kinds
+            assert all(mass[m, s].sum() > 0 for s in range(len(a.kinds)) for m in [a.map[a.map_offsets[s]:a.map_offsets[s + 1]]])
+            with Aligner(ctx, tok, weights={"blank": 0.5}) as light:
+                assert (light.align(reply).weights == np.where(np.array(a.kinds) == "blank", 0.5, 1)).all()
+            with pytest.raises(ValueError, match="no kind 'soft'"):
+                Aligner(ctx, tok, weights={"soft": 1})
         report = aligner.align_file(replies, tmp_path / "aligned.rsd")
         assert report["replies"] == 35
     with Teacher(ctx, f"replay:{replies}", store=tmp_path / "store.jsonl") as teacher, Reply(ctx, replies.open(encoding="utf-8").readline()) as first:
