@@ -1,10 +1,13 @@
 /* Loops that do nothing but what they measure: independent chains of FMAs, or of bf16 dot products, enough of them to hide their
  * latency; and a sum over 256 MiB. Compiled for several instruction sets; the loader chooses. */
+#define _GNU_SOURCE /* CPU_SET */
 #include "cli/bench_peak.h"
 
 #include "core/log.h"
-#include "core/pool.h"
+#include "core/mem.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -15,7 +18,7 @@
 #define FOR_EACH_CPU
 #endif
 
-enum { CHAINS = 12, LANES = 16, ROUNDS = 10, MOST_ROUNDS = 200, FMA_STEPS = 4000000 };
+enum { CHAINS = 12, LANES = 16, ROUNDS = 10, MOST_ROUNDS = 200, FMA_STEPS = 8000000, READS = 4 };
 static const double LEAST_SECONDS = 0.4;
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 
@@ -58,77 +61,98 @@ FOR_EACH_CPU static uint64_t read_loop(const uint64_t *p, size_t n) {
     return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
-struct peak_task {
+/* ---- one thread a CPU ---- */
+
+struct peak_thread {
+    pthread_t id;
+    size_t number;
+    float (*loop)(size_t steps); /* of products, or NULL: reads */
     const uint64_t *data;
-    size_t per_thread;
+    size_t n;
     volatile uint64_t keep; /* so that no loop is found to be useless */
 };
 
-static void fma_task(void *arg, size_t task, size_t worker) {
-    struct peak_task *t = arg;
-    (void)worker;
-    t->keep = (uint64_t)fma_loop(FMA_STEPS + task % 2);
-}
-
-#ifdef DOT_BF16
-static void dot_task(void *arg, size_t task, size_t worker) {
-    struct peak_task *t = arg;
-    (void)worker;
-    t->keep = (uint64_t)dot_loop(FMA_STEPS + task % 2);
-}
+/* Thread number t stays on the t-th CPU that the process may use: on a busy system two threads can share one for a long time. */
+static void pin(size_t number) {
+#ifdef __linux__
+    cpu_set_t all, one;
+    size_t seen = 0;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof all, &all))
+        return;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && seen++ == number)
+            CPU_SET(cpu, &one);
+    if (CPU_COUNT(&one) > 0)
+        pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+#else
+    (void)number;
 #endif
-
-static void read_task(void *arg, size_t task, size_t worker) {
-    struct peak_task *t = arg;
-    (void)worker;
-    t->keep = read_loop(t->data + task * t->per_thread, t->per_thread);
 }
 
-static double best_seconds(size_t threads, pool_fn *fn, struct peak_task *t) {
-    struct pool *pool = NULL;
+static void *peak_main(void *arg) {
+    struct peak_thread *t = arg;
+    pin(t->number);
+    if (t->loop)
+        t->keep = (uint64_t)t->loop(FMA_STEPS + t->number % 2);
+    for (int i = 0; !t->loop && i < READS; i++)
+        t->keep = read_loop(t->data + t->number * t->n, t->n);
+    return NULL;
+}
+
+/* From the first start to the last end, the best round. 0 where a thread cannot be made. */
+static double best_seconds(size_t threads, const struct peak_thread *like) {
+    struct peak_thread *t = mem_zero(&mem_std, threads, sizeof *t, NULL);
     double best = 0, begin = clock_seconds();
-    if (pool_open(&pool, &mem_std, threads, NULL))
-        return 0;
-    /* A busy system needs some time to give each thread a CPU of its own. */
-    for (int r = 0; r < ROUNDS || (r < MOST_ROUNDS && clock_seconds() - begin < LEAST_SECONDS); r++) {
+    for (int r = 0; t && (r < ROUNDS || (r < MOST_ROUNDS && clock_seconds() - begin < LEAST_SECONDS)); r++) {
         double start = clock_seconds();
-        pool_run(pool, threads, fn, t);
+        size_t started = 0;
+        for (; started < threads; started++) {
+            t[started] = *like;
+            t[started].number = started;
+            if (pthread_create(&t[started].id, NULL, peak_main, &t[started]))
+                break;
+        }
+        for (size_t i = 0; i < started; i++)
+            pthread_join(t[i].id, NULL);
         double s = clock_seconds() - start;
+        if (started < threads) {
+            best = 0;
+            break;
+        }
         best = r == 0 || s < best ? s : best;
     }
-    pool_close(pool);
+    mem_free(&mem_std, t);
     return best;
 }
 
 /* flop: of one lane in one step of a chain */
-static double rate(size_t threads, pool_fn *fn, double flop) {
-    struct peak_task t = {0};
-    double s = best_seconds(threads, fn, &t);
+static double rate(size_t threads, float (*loop)(size_t), double flop) {
+    double s = best_seconds(threads, &(struct peak_thread){.loop = loop});
     return s > 0 ? flop * CHAINS * LANES * FMA_STEPS * (double)threads / s * 1e-9 : 0;
 }
 
 double peak_gflops(size_t threads) {
-    return rate(threads, fma_task, 2);
+    return rate(threads, fma_loop, 2);
 }
 
 double peak_gflops_bf16(size_t threads) {
 #ifdef DOT_BF16
     if (__builtin_cpu_supports("avx512bf16"))
-        return rate(threads, dot_task, 4);
+        return rate(threads, dot_loop, 4);
 #endif
     (void)threads;
     return 0;
 }
 
 double peak_read_gbs(size_t threads) {
-    struct peak_task t = {.per_thread = ((size_t)256 << 20) / sizeof(uint64_t) / threads};
-    uint64_t *data = mem_zero(&mem_std, t.per_thread * threads, sizeof *data, NULL);
+    const size_t n = ((size_t)256 << 20) / sizeof(uint64_t) / threads;
+    uint64_t *data = mem_zero(&mem_std, n * threads, sizeof *data, NULL);
     if (!data)
         return 0;
-    for (size_t i = 0; i < t.per_thread * threads; i++)
+    for (size_t i = 0; i < n * threads; i++)
         data[i] = i; /* touched: a page never written may be shared zeros */
-    t.data = data;
-    double s = best_seconds(threads, read_task, &t);
+    double s = best_seconds(threads, &(struct peak_thread){.data = data, .n = n});
     mem_free(&mem_std, data);
-    return s > 0 ? (double)(t.per_thread * threads * sizeof(uint64_t)) / s * 1e-9 : 0;
+    return s > 0 ? (double)(READS * n * threads * sizeof(uint64_t)) / s * 1e-9 : 0;
 }

@@ -36,7 +36,7 @@ def contestants(case: str, dtype: str) -> dict[str, list[str]]:
     return ways
 
 
-def compare(case: str, dtype: str, a: argparse.Namespace, ours: Ours, torch: PyTorch, work: Path) -> dict[str, Any]:
+def compare(case: str, dtype: str, a: argparse.Namespace, ours: Ours, torch: PyTorch, work: Path, earlier: str | None) -> dict[str, Any]:
     line, n = CASES[case], ["--steps", steps(case), "--dtype", dtype]
     our_options: list[object] = ["--masters"] if dtype == "bf16" and line.startswith("train") else []
     torch_options: list[object] = []
@@ -46,7 +46,7 @@ def compare(case: str, dtype: str, a: argparse.Namespace, ours: Ours, torch: PyT
         items = write_items(ours.command, Path(a.pack), data, work / "items.json", steps(case))
         torch_options += ["--items", items, "--batch", PADDED_BATCH]
     variants = {"ours": partial(ours.bench, line, *n, *our_options)}
-    ways = contestants(case, dtype)
+    ways = {name: way for name, way in contestants(case, dtype).items() if earlier in (None, name)}
     for name, options in ways.items():
         variants[name] = partial(torch.case, line, *n, *torch_options, *options, tuned=True)
     if not a.no_plain:
@@ -99,7 +99,8 @@ def main() -> int:
     p.add_argument("--no-plain", action="store_true", help="leave PyTorch as installed out")
     p.add_argument("--pack", default=str(HERE.parents[2] / "shared/data"), help="folder with original/gsm8k and tokenizer/spiece.model")
     p.add_argument("--prefix", default="", help="put before each measured command")
-    p.add_argument("--json", help="all figures; what is there already is kept, cases measured again are replaced")
+    p.add_argument("--json", help="all figures; cases measured again are replaced, the others kept, and the fastest way of tuning is not "
+                   "looked for again")
     a = p.parse_args()
     prefix, failed = shlex.split(a.prefix), 0
     kept = json.loads(Path(a.json).read_text())["cases"] if a.json and Path(a.json).exists() else []
@@ -108,8 +109,9 @@ def main() -> int:
         cases = []
         for case in a.case or CASES:
             for dtype in a.dtype or ("fp32", "bf16"):
+                earlier = next((c["tuned"] for c in kept if (c["case"], c["dtype"]) == (case, dtype)), None)
                 try:
-                    cases.append(compare(case, dtype, a, ours, torch, Path(folder)))
+                    cases.append(compare(case, dtype, a, ours, torch, Path(folder), earlier))
                 except (Failed, OSError) as e:
                     print(f"{case} {dtype}: {e}", file=sys.stderr)
                     failed += 1

@@ -136,8 +136,9 @@ def data_options(pack: Path, data: Path) -> list[object]:
 
 
 def find_library(command: str) -> str | None:
-    """libreasondistill of the build that the command is of."""
-    found = sorted(Path(command).resolve().parent.parent.glob("**/libreasondistill.so*"))
+    """libreasondistill of the build, or of the installation, that the command is of."""
+    above = Path(command).resolve().parent.parent
+    found = [*above.glob("libreasondistill.so.0"), *above.glob("lib/**/libreasondistill.so.0")]
     return str(found[0]) if found else None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +122,33 @@ def test_text_cases_have_their_figures(world: World) -> None:
 def test_bad_input_is_told(world: World, line: str, status: int, text: str) -> None:
     result = world.run("bench", *line.split())
     assert result.returncode == status and text in result.stderr.decode() and not result.stdout
+
+
+# ---- tests/bench/targets.py ----
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
+import measure  # noqa: E402
+import targets  # noqa: E402
+
+
+def compared(case: str, dtype: str, ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
+    return {"case": case, "dtype": dtype, "tuned": "tuned sdpa", "results": {"ours": [ours], "tuned sdpa": [theirs]}}
+
+
+def test_a_target_is_met_missed_or_not_measured() -> None:
+    step = {"seconds": 10.0, "limit_seconds": 8.0, "share_of_limit": 0.8}
+    found = targets.peer_targets([compared("train-base-512", "fp32", step, {"seconds": 13.4}),
+                                  compared("train-small-512", "fp32", step, {"seconds": 1.0})])
+    met = {t.work: t.met for t in found}
+    assert met["train-base-512 fp32: share of the limit"] is False  # wants 85 %
+    assert met["train-small-512 fp32: share of the limit"] is True  # five points less
+    assert met["train-base-512 fp32: against tuned PyTorch"] is False  # 1.34 of 1.35
+    assert met["train-base-512 bf16: share of the limit"] is None
+    found = targets.memory_targets({"kept": [{"peak_rss_bytes": 6.4e9, "seconds": 8}], "recompute": [{"peak_rss_bytes": 5.1e9, "seconds": 10.1}]})
+    assert [t.met for t in found] == [True, False]  # too slow
+
+
+def test_of_ways_to_tune_the_fastest_goes_on() -> None:
+    calls = {name: (lambda s=s: {"seconds": s}) for name, s in {"ours": 5, "slow": 3, "fast": 2}.items()}
+    run = [name for name, _ in measure.interleaved(3, calls, ("slow", "fast"))]
+    assert run == ["ours", "slow", "fast", "ours", "fast", "ours", "fast"]
