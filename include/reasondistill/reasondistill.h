@@ -9,6 +9,7 @@
 #include "reasondistill/dataset.h"
 #include "reasondistill/evaluator.h"
 #include "reasondistill/format.h"
+#include "reasondistill/grid.h"
 #include "reasondistill/loss.h"
 #include "reasondistill/optimizer.h"
 #include "reasondistill/reply.h"

@@ -70,10 +70,33 @@ static const struct verb verbs[] = {
      "shares.\n\n"
      "  reasondistill compare before.json after.json --list",
      verb_compare},
-    {"merge", "interpolates between two models of one ancestor",
-     "weights = (1 - alpha) * base + alpha * tuned; alpha 0 and 1 give the ends bit for bit.\n\n"
-     "  reasondistill merge --base flan-t5-base --tuned student --alpha 0.5 --out merged",
+    {"select", "every checkpoint of a run on several sets, and which one to keep",
+     "Evaluates what RUN/eval does not have yet. Rules: last; best-id, the best in distribution; best-mean-ood, the best mean "
+     "out of\n"
+     "distribution (Fu et al. 2023); pareto, of those that no other beats on both the one nearest to the best of both.\n\n"
+     "  reasondistill select run --id dev=gsm8k:zs-cot:dev.jsonl --ood svamp:zs-cot:svamp.jsonl --ood bbh:zs-ao:bbh "
+     "--test gsm8k:zs-cot:test.jsonl",
+     verb_select},
+    {"scaling", "a line through accuracy against the logarithm of the number of parameters",
+     "Reads {\"parameters\",\"correct\",\"n\"} or {\"parameters\",\"accuracy\"} a line, and \"series\" to tell some from others "
+     "(before, after);\nfits each series, and the difference of two by size. Accuracy is what the literature plots, but no line "
+     "in it "
+     "holds near 0 and 1;\nthe same in log-odds, which have no ends, is fitted too where counts are given.\n\n"
+     "  reasondistill scaling --in sizes.jsonl --out fits.json",
+     verb_scaling},
+    {"merge", "a model between, or a sum of, models of one ancestor",
+     "With --base: base + the sum of alpha * (tuned - base), for one tuned model an interpolation; alpha 0 and 1 give the ends "
+     "bit for "
+     "bit.\nWithout: the mean of the tuned ones (a soup).\n\n"
+     "  reasondistill merge --base flan-t5-base --tuned student --alpha 0.5 --out merged\n"
+     "  reasondistill merge --base flan-t5-base --tuned math --tuned code --alpha 0.7,0.3 --out both\n"
+     "  reasondistill merge --tuned seed1 --tuned seed2 --tuned seed3 --out soup",
      verb_merge},
+    {"sweep", "models between a base and what was tuned from it, each evaluated on target and generic sets",
+     "One model in memory at a time; none is written unless --save asks for it.\n\n"
+     "  reasondistill sweep --base flan-t5-base --tuned student --alphas 0,0.1,..,1 --id gsm8k:zs-cot:dev.jsonl --ood "
+     "bbh:zs-ao:bbh",
+     verb_sweep},
     {"info", "versions, kernels, memory, and what a model directory holds",
      "  reasondistill info\n  reasondistill info --model student", verb_info},
     {"bench", "measures speed; one JSON object of figures",

@@ -1,4 +1,4 @@
-/* init, merge, info: making models and looking at them. */
+/* init, info: making models and looking at them. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -78,53 +78,6 @@ done:
     rsd_tokenizer_close(tok);
     rsd_t5_close(m);
     rsd_t5_close(src);
-    rsd_ctx_close(ctx);
-    return status;
-}
-
-/* ---- merge ---- */
-
-int verb_merge(const struct verb *v, int argc, char **argv) {
-    const char *base = NULL, *tuned = NULL, *out = NULL;
-    double alpha = 0.5;
-    int64_t threads = 0;
-    const struct arg args[] = {
-        {"--base", ARG_TEXT, &base, "DIR", .help = "model at alpha 0", .needed = true},
-        {"--tuned", ARG_TEXT, &tuned, "DIR", .help = "model at alpha 1", .needed = true},
-        {"--alpha", ARG_NUMBER, &alpha, "X", .help = "between them", .min = 0, .max = 1},
-        {"--threads", ARG_INT, &threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
-        {"--out", ARG_TEXT, &out, "DIR", .help = "folder to make", .needed = true},
-    };
-    int status = args_parse(v, args, sizeof args / sizeof *args, argc, argv);
-    if (status != ARGS_GO_ON)
-        return status;
-
-    rsd_t5 *a = NULL, *b = NULL;
-    rsd_tokenizer *tok_a = NULL, *tok_b = NULL;
-    rsd_t5_info info = {.size = sizeof info};
-    rsd_ctx *ctx = cli_open(threads, 1);
-    if (!ctx)
-        return EXIT_FAILED;
-    status = cli_model(ctx, base, &a, &tok_a);
-    if (status == EXIT_OK)
-        status = cli_model(ctx, tuned, &b, &tok_b);
-    if (status)
-        goto done;
-    if (strcmp(rsd_tokenizer_hash(tok_a), rsd_tokenizer_hash(tok_b))) {
-        fprintf(stderr, "reasondistill: %s and %s have different tokenizers: they have no common ancestor\n", base, tuned);
-        status = EXIT_FAILED;
-        goto done;
-    }
-    rsd_t5_info_get(a, &info);
-    if (rsd_t5_merge(a, b, alpha) || rsd_t5_save(a, out, info.dtype, rsd_tokenizer_path(tok_a)))
-        status = cli_failed(ctx);
-    else
-        fprintf(stderr, "made %s: %g of %s, %g of %s\n", out, 1 - alpha, base, alpha, tuned);
-done:
-    rsd_tokenizer_close(tok_a);
-    rsd_tokenizer_close(tok_b);
-    rsd_t5_close(a);
-    rsd_t5_close(b);
     rsd_ctx_close(ctx);
     return status;
 }

@@ -47,3 +47,113 @@ def test_two_evaluations_are_compared(world: World) -> None:
     lines = world.done("compare", "a.json", "b.json", "--list").splitlines()
     ids = [item["id"] for item in doc["items"]]
     assert lines[:-1] == [f"> {i}" for i in ids[:2]] + [f"< {i}" for i in ids[3:]]
+
+
+# ---- weight space ----
+
+
+@pytest.fixture(scope="module")
+def tuned(world: World) -> str:
+    """A run of a few steps with its checkpoints; the path of the last."""
+    config = read(world, "run.json")
+    world.write("studied.json", {**config, "out": "studied", "steps": 12, "save_every": 2, "keep": 9, "lr": 0.02})
+    world.done("train", "studied.json")
+    return "studied/checkpoints/step-12"
+
+
+SETS = ["--id", "dev=jsonl:zs-cot:heldout.jsonl", "--ood", "jsonl:zs-ao:heldout.jsonl", "--limit", 4, "--max-tokens", 4]
+
+
+def weights(world: World, model: str) -> bytes:
+    return world.read(f"{model}/model.safetensors")
+
+
+def test_merging_reaches_both_ends_and_goes_beyond(world: World, tuned: str) -> None:
+    for name, args in {"m0": ["--alpha", 0], "m1": ["--alpha", 1], "m05": [], "beyond": ["--alpha", 1.5]}.items():
+        world.done("merge", "--base", "student", "--tuned", tuned, *args, "--out", name)
+    assert weights(world, "m0") == weights(world, "student") and weights(world, "m1") == weights(world, tuned)
+    assert len({weights(world, m) for m in ("m0", "m05", "m1", "beyond")}) == 4
+
+
+def test_a_soup_is_the_mean_of_its_members(world: World, tuned: str) -> None:
+    other = "studied/checkpoints/step-6"
+    result = world.run("merge", "--tuned", tuned, "--tuned", other, "--weights", "3,1", "--out", "soup")
+    assert result.stderr.decode() == f"made soup: 0.75 of {tuned}, 0.25 of {other}\n"
+    world.done("merge", "--base", tuned, "--tuned", other, "--alpha", 0.25, "--out", "same")
+    assert weights(world, "soup") == weights(world, "same")
+    world.done("merge", "--tuned", tuned, "--tuned", tuned, "--out", "itself")
+    assert weights(world, "itself") == weights(world, tuned)
+    result = world.run("merge", "--base", "student", "--tuned", tuned, "--tuned", other, "--alpha", "0.7,0.5", "--out", "both")
+    assert result.stderr.decode() == f"made both: -0.2 of student, 0.7 of {tuned}, 0.5 of {other}\n"
+
+
+def test_models_of_another_shape_or_tokenizer_are_named(world: World, tuned: str) -> None:
+    config = read(world, "config.json")
+    world.write("deep.json", {**config, "num_decoder_layers": config["num_decoder_layers"] + 1})
+    world.done("init", "--config", "deep.json", "--tokenizer", "spiece.model", "--out", "deep")
+    result = world.run("merge", "--base", "student", "--tuned", tuned, "--tuned", "deep", "--out", "never")
+    assert result.returncode == 1 and result.stderr.startswith(b"reasondistill: student and deep: model 3: the models differ in num_decoder_layers, 2 and 3")
+    vocabulary = bytearray(world.read("spiece.model"))
+    vocabulary[-1] ^= 1  # of the normaliser's settings, at the end
+    world.write("other.model", bytes(vocabulary))
+    world.done("init", "--config", "config.json", "--tokenizer", "other.model", "--out", "stranger")
+    for verb in (["merge", "--out", "never"], ["sweep", *SETS]):
+        result = world.run(*verb, "--base", "student", "--tuned", "stranger")
+        assert result.returncode == 1 and b"student and stranger have different tokenizers: they have no common ancestor" in result.stderr
+    assert not (world.folder / "never").exists()
+
+
+def test_a_sweep_shows_every_point_and_writes_no_model(world: World, tuned: str) -> None:
+    before = set(world.folder.iterdir())
+    text = world.done("sweep", "--base", "student", "--tuned", tuned, "--alphas", "0,0.1,..,0.4,1", *SETS, "--out", "sweep.out", "--cache", "sweeps")
+    names = [f"alpha-{a}" for a in ("0", "0.1", "0.2", "0.3", "0.4", "1")]
+    assert [line.split()[0] for line in text.splitlines()[2:8]] == names
+    doc = read(world, "sweep.out")
+    assert [r["name"] for r in doc["rows"]] == names and [r["x"] for r in doc["rows"]] == [0, 0.1, 0.2, 0.3, 0.4, 1]
+    assert [s["name"] for s in doc["sets"]] == ["dev", "heldout zs-ao"] and [s["role"] for s in doc["sets"]] == ["id", "ood"]
+    perplexities = [r["scores"][0]["rationale_perplexity"] for r in doc["rows"]]
+    assert len(set(perplexities)) == 6 and perplexities[5] < perplexities[0]  # it has learned something
+    assert {p.name for p in set(world.folder.iterdir()) - before} == {"sweep.out", "sweeps"}
+    for model, row in (("student", 0), (tuned, 5)):  # the ends are the models themselves
+        world.done("eval", "--model", model, "--task", "jsonl", "--data", "heldout.jsonl", "--format", "zs-cot", "--limit", 4, "--max-tokens", 4,
+                   "--out", "end.json")
+        assert read(world, "end.json")["rationale_perplexity"] == perplexities[row]
+    world.done("sweep", "--base", "student", "--tuned", tuned, "--alphas", "0.5", *SETS, "--save", "kept")
+    world.done("merge", "--base", "student", "--tuned", tuned, "--out", "half")
+    assert weights(world, "kept/alpha-0.5") == weights(world, "half")
+
+
+# ---- choosing ----
+
+
+def test_every_checkpoint_is_evaluated_once_and_chosen_by_rule(world: World, tuned: str) -> None:
+    args = ["select", "studied", *SETS, "--test", "all=jsonl:zs-cot:train.jsonl", "--out", "chosen.json"]
+    text = world.done(*args)
+    doc = read(world, "chosen.json")
+    assert [r["name"] for r in doc["rows"]] == [f"step-{n}" for n in (2, 4, 6, 8, 10, 12)]
+    assert [r["rule"] for r in doc["rules"]] == ["last", "best-id", "best-mean-ood", "pareto"] and doc["rules"][0]["name"] == "step-12"
+    for rule, key in (("best-id", "mean_id"), ("best-mean-ood", "mean_ood")):
+        chosen = next(r for r in doc["rules"] if r["rule"] == rule)
+        assert chosen[key] == max(r[key] for r in doc["rows"])
+    kept = {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval").iterdir()}
+    assert len(kept) == 18 and all(name.startswith("step-") for name in kept)
+    assert world.done(*args) == text
+    assert {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval").iterdir()} == kept
+
+
+def test_a_family_of_sizes_is_fitted(world: World) -> None:
+    lines = [{"parameters": 10 ** k, "n": 100, "correct": c, "series": s}
+             for s, counts in (("before", (5, 6, 7, 8)), ("after", (10, 21, 29, 40))) for k, c in zip((4, 5, 6, 7), counts)]
+    world.write("sizes", "".join(json.dumps(line) + "\n" for line in lines))
+    out = world.done("scaling", "--in", "sizes", "--out", "fits.json").splitlines()
+    assert out[0].startswith("before               accuracy  slope +0.01 per tenfold parameters (95 % interval +0.01 to +0.01), intercept +0.01, R^2 1.000, 4 points")
+    assert len(out) == 6 and out[4].startswith("after - before") and out[3].startswith("after                log-odds")
+    fits = {(f["series"], f["of"]): f for f in json.loads(world.read("fits.json"))}
+    after = fits["after", "accuracy"]
+    assert after["slope"] == pytest.approx(0.098) and after["intercept"] == pytest.approx(-0.289)
+    half = 4.302652729911275 * (sum((y - 0.098 * x + 0.289) ** 2 for x, y in zip((4, 5, 6, 7), (0.10, 0.21, 0.29, 0.40))) / 2 / 5) ** 0.5
+    assert after["slope_low"] == pytest.approx(0.098 - half) and after["slope_high"] == pytest.approx(0.098 + half)
+    assert fits["after - before", "accuracy"]["slope"] == pytest.approx(0.088)
+    plain = b'{"parameters": 10, "accuracy": 0.25}\n{"parameters": 1000, "accuracy": 0.75}\n'
+    text = world.run("scaling", stdin=plain).stdout.decode()
+    assert text == "accuracy             accuracy  slope +0.25 per tenfold parameters (95 % interval -inf to +inf), intercept +0, R^2 1.000, 2 points\n"

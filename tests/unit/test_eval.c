@@ -308,6 +308,7 @@ int main(void) {
     tcase_add_test(c, stop_is_handed_back_and_leaves_no_file);
     tcase_add_test(c, any_allocation_may_fail);
     suite_add_tcase(s, c);
+    suite_add_tcase(s, eval_grid_case());
     suite_add_tcase(s, eval_runs_case());
     suite_add_tcase(s, eval_statistics_case());
     return test_run(srunner_create(s));

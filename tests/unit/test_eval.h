@@ -29,6 +29,7 @@ void eval_close(struct fix *f);
 rsd_evaluator_options eval_answer_only(void);
 rsd_score eval_score(struct fix *f, const rsd_evaluator_options *o, const char *task, const char *data, const char *out);
 
+TCase *eval_grid_case(void);
 TCase *eval_runs_case(void);
 TCase *eval_statistics_case(void);
 

@@ -1,0 +1,43 @@
+/* The inside of a grid. */
+#ifndef EVAL_GRID_H
+#define EVAL_GRID_H
+
+#include "base/ctx.h"
+#include "core/file.h"
+#include "reasondistill/grid.h"
+
+struct grid_set {
+    char *name, *task, *data, *demos;
+    int format, role;
+};
+
+struct grid_row {
+    char *name;
+    double x;
+    rsd_score *scores; /* [sets] */
+};
+
+struct rsd_grid {
+    rsd_ctx *ctx;
+    rsd_grid_options o; /* its strings are copies */
+    char *cache, *demos;
+    struct grid_set *sets;
+    size_t n_sets, sets_cap;
+    struct grid_row *rows;
+    size_t n_rows, rows_cap;
+    struct str text;
+};
+
+/* Progress over several rows. */
+struct grid_progress {
+    rsd_progress_fn fn;
+    void *user;
+    uint64_t before, all; /* evaluations done, of */
+};
+/* rsd_grid_model as part of a longer work, results kept in `cache` (may be NULL). */
+int grid_add_row(rsd_grid *g, const char *name, double x, rsd_t5 *model, rsd_tokenizer *tok, const char *cache,
+                 struct grid_progress *p);
+
+double grid_share(const rsd_grid *g, size_t row, size_t set);
+
+#endif
