@@ -1,12 +1,17 @@
 /* Every allocation of the library goes through a caller's allocator; every size is checked here before it is multiplied.
- * Aligned blocks are cut out of a larger block of the allocator, with the pointer to give back stored just in front. */
+ * Aligned blocks are cut out of a larger block of the allocator, with the pointer to give back stored just in front. Large ones
+ * ask for huge pages: their first touch is several times faster (one page fault instead of 512), and products that walk through
+ * many rows at once do not run out of address translations. */
 #include "core/mem.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, HUGE_PAGE = 1 << 21, HUGE_FROM = 1 << 23 /* bytes: below, half a page lost matters */ };
 
 static void *std_resize(void *user, void *p, size_t size) {
     (void)user;
@@ -95,18 +100,30 @@ int mem_reserve(const struct allocator *a, void *p, size_t *cap, size_t need, si
     return ERR_NONE;
 }
 
+/* Advice on the whole huge pages inside the block; a system that does not take it loses nothing. */
+static void use_huge_pages(unsigned char *p, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    size_t past = (size_t)((uintptr_t)p % HUGE_PAGE), skip = past ? HUGE_PAGE - past : 0;
+    if (bytes >= HUGE_FROM)
+        (void)madvise(p + skip, (bytes - skip) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 void *mem_aligned(const struct allocator *a, size_t n, size_t size, struct err *e) {
-    size_t bytes;
-    if (!size_mul(n, size, &bytes) || !size_add(bytes, ALIGN + sizeof(void *), &bytes)) {
+    size_t bytes, all;
+    if (!size_mul(n, size, &bytes) || !size_add(bytes, ALIGN + sizeof(void *), &all)) {
         err_set(e, ERR_NOMEM, "out of memory: %zu objects of %zu bytes do not fit into the address space", n, size);
         return NULL;
     }
-    unsigned char *raw = mem_new(a, bytes, 1, e);
+    unsigned char *raw = mem_new(a, all, 1, e);
     if (!raw)
         return NULL;
     size_t past = (size_t)((uintptr_t)(raw + sizeof(void *)) % ALIGN);
     unsigned char *p = raw + sizeof(void *) + (past ? ALIGN - past : 0);
     memcpy(p - sizeof(void *), &raw, sizeof raw);
+    use_huge_pages(p, bytes);
     return p;
 }
 

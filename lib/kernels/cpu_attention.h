@@ -2,18 +2,32 @@
  * kept log-sum-exp, one tile of queries at a time, so nothing of size Tq x Tk outlives its tile).
  *
  * A task is one head of a group of sequences; what it adds to (rows of its sequences, columns of its head) is its own, and the
- * gradient of the bias, a sum over all sequences, is kept per group and added in order. The products of a tile go to the BLAS
- * in the task's own thread, those of short sequences and of the few queries of a decoder that generates to cpu_product.h. */
+ * gradient of the bias, a sum over all sequences, is kept per group and added in order. A task copies its head's part of a
+ * sequence, as F32 and in the order in which it is read, then computes in blocks of 64 queries by 64 keys: five operands and
+ * results of 16 KiB each that stay in the near caches, with softmax, bias and dropout applied in between. */
 #ifndef KERNELS_CPU_ATTENTION_H
 #define KERNELS_CPU_ATTENTION_H
 
-#include "kernels/cpu_product.h"
+#include "kernels/cpu_block.h"
+#include "kernels/cpu_lanes.h"
 
 enum {
-    TILE_ROWS = 128,   /* queries at a time: their scores against 512 keys take 256 KiB */
-    MAX_GROUPS = 32,   /* enough tasks for any pool, few enough copies of the bias */
-    LOOP_ROWS = 4,     /* fewer queries than this: row by row */
-    SMALL_TILE = 8192, /* scores of a tile up to which our own product is faster than a call of the BLAS */
+    BLOCK = 64,      /* queries and keys of a block */
+    MAX_GROUPS = 32, /* enough tasks for any pool, few enough copies of the bias */
+    FEW_ROWS = 4,    /* fewer queries than this (a decoder that generates): row by row, nothing is copied */
+};
+
+/* Memory of a worker. Blocks of keys lie one behind another; D: width of a head, rounded up to whole registers. */
+struct attention_space {
+    float *q, *dout;  /* [BLOCK, D]: of the tile */
+    float *kt, *vt;   /* [D, BLOCK] each block: transposed, zero behind the last key */
+    float *k, *v;     /* [BLOCK, D] each block */
+    float *dk, *dv;   /* the same */
+    float *a, *b;     /* [BLOCK, BLOCK]: scores, later probabilities (forward: of all blocks); gradient of the scores */
+    float *w;         /* [m, n] dropout multipliers of the tile */
+    float *out;       /* [BLOCK, D]: output, or dq */
+    float *max, *sum; /* [BLOCK, LANES]: of each row, lane by lane */
+    float *mean;      /* [BLOCK] */
 };
 
 struct attention_job {
@@ -23,22 +37,19 @@ struct attention_job {
     float *lse;
     const float *lse_in;
     bool backward;
-    size_t groups, tile; /* tile: floats in one tile buffer */
-    uint64_t *area;      /* of the dropout masks (mask.h), NULL without dropout */
-    float *work;         /* workers x work_each */
+    size_t groups, D; /* D: of attention_space */
+    size_t keys;      /* of the longest sequence, in whole blocks */
+    uint64_t *area;   /* of the dropout masks (mask.h), NULL without dropout */
+    float *work;      /* workers x work_each */
     size_t work_each;
     struct mat part; /* gradient of the bias of each (group, head) */
 };
 
 /* One tile: queries i0 .. i0+m of a sequence for one head, against its first n keys. */
 struct tile {
-    size_t span, h, i0, m, n, ld; /* ld: n rounded up to whole registers */
-    bool small;
+    const struct attention_space *to;
+    size_t span, h, i0, m, rows, n; /* rows: m in whole units */
     const struct attention_span *p;
-    float *a, *b;  /* [m,ld] scores; gradient of the scores. Columns n .. ld are zero in the end */
-    float *w;      /* [m,n] dropout multipliers */
-    float *turned; /* [D,ld] keys or values, transposed */
-    float *norm;   /* [m] */
     float *dbias;
 };
 
@@ -50,100 +61,159 @@ static size_t keys_of(const struct attention_job *j, const struct tile *t, size_
     return j->s->causal ? position(j, t, i) + 1 : t->n;
 }
 
-static float *q_rows(const struct attention_job *j, const struct tile *t, struct mat m) {
-    return row_of(m, t->p->q_first + t->i0) + t->h * j->s->d_kv;
+static size_t lse_at(const struct attention_job *j, const struct tile *t, size_t i) {
+    return t->h * j->q.rows + t->p->q_first + t->i0 + i;
 }
 
-static float *k_rows(const struct attention_job *j, const struct tile *t, struct mat m) {
-    return row_of(m, t->p->k_first) + t->h * j->s->d_kv;
-}
+/* ---- what lies where ---- */
 
-/* a [m,n] = x [m,D] y [n,D]^T */
-static void scores(const struct attention_job *j, const struct tile *t, float *a, struct mat x, struct mat y) {
-    const float *xr = q_rows(j, t, x), *yr = k_rows(j, t, y);
-    size_t D = j->s->d_kv;
-    if (t->m < LOOP_ROWS && !j->backward) {
-        struct thin p = {a, xr, yr, t->ld, x.ld, y.ld, D, 1, 0, 0};
-        thin_product(&p, t->m, t->n);
-    } else if (t->small) {
-        transpose(t->turned, t->ld, yr, y.ld, t->n, D);
-        product(a, t->ld, t->m, t->ld, D, (struct strided){xr, x.ld, 1}, t->turned, t->ld, false);
-    } else {
-        gemm_tile(a, t->ld, t->m, t->n, D, 0, xr, x.ld, 1, yr, y.ld, 1, 0);
+/* Pieces of a worker's memory; p NULL: only their size is wanted. */
+static size_t attention_space(struct attention_space *s, float *p, const struct attention_job *j) {
+    size_t at = 0, tile = BLOCK * j->D, all = j->keys * j->D, scores = BLOCK * (j->backward ? BLOCK : j->keys);
+    size_t mask = j->area ? BLOCK * j->keys + LANES : 0;
+    struct {
+        float **to;
+        size_t n;
+    } const pieces[] = {{&s->q, tile},
+                        {&s->dout, j->backward ? tile : 0},
+                        {&s->kt, all},
+                        {&s->vt, j->backward ? all : 0},
+                        {&s->k, j->backward ? all : 0},
+                        {&s->v, j->backward ? 0 : all},
+                        {&s->dk, j->backward ? all : 0},
+                        {&s->dv, j->backward ? all : 0},
+                        {&s->a, scores},
+                        {&s->b, j->backward ? scores : 0},
+                        {&s->w, mask},
+                        {&s->out, tile},
+                        {&s->max, BLOCK * LANES},
+                        {&s->sum, BLOCK * LANES},
+                        {&s->mean, BLOCK}};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        *pieces[i].to = p ? p + at : NULL;
+        at += pieces[i].n;
     }
+    return at;
 }
 
-/* y [m,D] = a [m,n] x [n,D], or += in the backward pass */
-static void rows_of_queries(const struct attention_job *j, const struct tile *t, struct mat y, const float *a, struct mat x) {
-    float *yr = q_rows(j, t, y);
-    const float *xr = k_rows(j, t, x);
-    size_t D = j->s->d_kv;
-    if (t->m < LOOP_ROWS && !j->backward) {
-        for (size_t i = 0; i < t->m; i++) {
-            sum_rows(yr + i * y.ld, a + i * t->ld, xr, x.ld, t->n, D);
+/* Up to 16 elements of row r, zero behind them. */
+static inline vec part_of_row(struct mat m, size_t r, size_t c, size_t n) {
+    if (n >= LANES) {
+        return vec_load(place(m, r, c), m.dtype);
+    }
+    vec v = {0};
+    load_floats((float *)&v, place(m, r, c), m.dtype, n);
+    return v;
+}
+
+/* Rows r .. r + n of head h as F32, rows D apart, in `rows` rows; what is not there is zero. */
+static void load_rows(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t rows, size_t h) {
+    size_t d = j->s->d_kv;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < d; c += LANES) {
+            vec_to(to + i * j->D + c, part_of_row(m, r + i, h * d + c, d - c));
         }
-    } else if (t->small) {
-        product(yr, y.ld, t->m, D, t->n, (struct strided){a, t->ld, 1}, xr, x.ld, j->backward);
-    } else {
-        gemm_tile(yr, y.ld, t->m, D, t->n, 0, a, t->ld, 0, xr, x.ld, 1, j->backward ? 1 : 0);
+    }
+    memset(to + n * j->D, 0, (rows - n) * j->D * sizeof *to);
+}
+
+/* to [D, BLOCK] = rows r .. r + n of head h, transposed; zero up to whole registers of keys */
+static void load_turned(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t h) {
+    size_t d = j->s->d_kv;
+    for (size_t i0 = 0; i0 < n; i0 += LANES) {
+        for (size_t c0 = 0; c0 < d; c0 += LANES) {
+            vec row[LANES];
+            for (size_t i = 0; i < LANES; i++) {
+                row[i] = i0 + i < n ? part_of_row(m, r + i0 + i, h * d + c0, d - c0) : (vec){0};
+            }
+            vec_transpose(row);
+            for (size_t c = 0; c < LANES; c++) {
+                vec_to(to + (c0 + c) * BLOCK + i0, row[c]);
+            }
+        }
     }
 }
 
-/* y [n,D] += a [m,n]^T x [m,D] */
-static void rows_of_keys(const struct attention_job *j, const struct tile *t, struct mat y, const float *a, struct mat x) {
-    size_t D = j->s->d_kv;
-    if (t->small) {
-        product(k_rows(j, t, y), y.ld, t->n, D, t->m, (struct strided){a, 1, t->ld}, q_rows(j, t, x), x.ld, true);
-    } else {
-        gemm_tile(k_rows(j, t, y), y.ld, t->n, D, t->m, 1, a, t->ld, 0, q_rows(j, t, x), x.ld, 1, 1);
+/* The keys of a sequence, block by block. */
+static void load_keys(const struct attention_job *j, const struct attention_space *to, const struct attention_span *p, size_t h) {
+    for (size_t k0 = 0; k0 < p->k_len; k0 += BLOCK) {
+        size_t n = min_size(BLOCK, p->k_len - k0), at = k0 * j->D;
+        load_turned(j, to->kt + at, j->k, p->k_first + k0, n, h);
+        if (j->backward) {
+            load_turned(j, to->vt + at, j->v, p->k_first + k0, n, h);
+            load_rows(j, to->k + at, j->k, p->k_first + k0, n, n, h);
+            memset(to->dk + at, 0, BLOCK * j->D * sizeof(float));
+            memset(to->dv + at, 0, BLOCK * j->D * sizeof(float));
+        } else {
+            load_rows(j, to->v + at, j->v, p->k_first + k0, n, n, h);
+        }
     }
 }
 
-/* What lies behind the n keys of a row counts for nothing in the softmax; the last register is always whole. */
-static size_t pad_row(float *a, size_t n, float value) {
-    size_t whole = round_lanes(n);
-    for (size_t k = n; k < whole; k++) {
-        a[k] = value;
-    }
-    return whole;
-}
-
-static void add_bias(const struct attention_job *j, const struct tile *t, size_t i, float *restrict a, size_t n) {
-    if (!j->s->bias.data) {
-        return;
-    }
-    const float *restrict bias = row_of(j->s->bias, t->h) + j->s->bias_zero - position(j, t, i);
+/* Rows r .. of head h += rows of `from` */
+static void add_rows(const struct attention_job *j, struct mat m, size_t r, size_t n, size_t h, const float *restrict from) {
+    for (size_t i = 0; i < n; i++) {
+        float *restrict to = row_of(m, r + i) + h * j->s->d_kv;
 #pragma omp simd
-    for (size_t k = 0; k < n; k++) {
-        a[k] += bias[k];
+        for (size_t c = 0; c < j->s->d_kv; c++) {
+            to[c] += from[i * j->D + c];
+        }
     }
 }
 
 static void tile_mask(const struct attention_job *j, const struct tile *t) {
     uint64_t first = t->h * j->area[j->s->n_spans] + j->area[t->span] + t->i0 * t->p->k_len;
+    float *w = t->to->w;
     if (t->n == t->p->k_len) {
-        mask_fill(t->w, t->m * t->n, first, &j->s->dropout);
-        return;
+        mask_fill(w, t->m * t->n, first, &j->s->dropout);
+    } else {
+        for (size_t i = 0; i < t->m; i++) {
+            mask_fill(w + i * t->n, t->n, first + i * t->p->k_len, &j->s->dropout);
+        }
     }
-    for (size_t i = 0; i < t->m; i++) {
-        mask_fill(t->w + i * t->n, t->n, first + i * t->p->k_len, &j->s->dropout);
+    memset(w + t->m * t->n, 0, LANES * sizeof *w); /* the last row is read in whole registers */
+}
+
+/* What is added to the scores of query i and keys k0 .. k0 + wide: the bias, and -infinity for keys that it does not see. */
+static const float *row_bias(const struct attention_job *j, const struct tile *t, size_t i, size_t k0, size_t wide,
+                             float room[BLOCK]) {
+    static const float zeros[BLOCK];
+    size_t sees = keys_of(j, t, i), n = sees > k0 ? min_size(wide, sees - k0) : 0;
+    const float *bias = zeros;
+    if (j->s->bias.data && n > 0) {
+        bias = row_of(j->s->bias, t->h) + j->s->bias_zero + k0 - position(j, t, i);
     }
+    if (n == wide) {
+        return bias;
+    }
+    memcpy(room, bias, n * sizeof *room);
+    for (size_t k = n; k < wide; k++) {
+        room[k] = -INFINITY;
+    }
+    return room;
 }
 
 /* ---- forward ---- */
 
-/* a = e^(a - max), and 1 / sum: the division is left to the row of the output, which is shorter. */
-static float softmax_row(float *restrict a, size_t whole, float *lse) {
-    float max = max_of(a, whole), sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t k = 0; k < whole / LANES * LANES; k++) {
-        a[k] = exp_fast(a[k] - max);
-        sum += a[k];
+/* a += bias; the largest of each lane */
+static void bias_and_max(float *a, const float *bias, float *max, size_t wide) {
+    vec most = vec_of(max);
+    for (size_t c = 0; c < wide; c += LANES) {
+        vec s = vec_of(a + c) + vec_of(bias + c);
+        vec_to(a + c, s);
+        most = vec_max(s, most);
     }
-    if (lse) {
-        *lse = max + logf(sum);
+    vec_to(max, most);
+}
+
+static void exp_and_sum(float *a, float max, float *sum, size_t wide) {
+    vec total = vec_of(sum), top = vec_all(max);
+    for (size_t c = 0; c < wide; c += LANES) {
+        vec p = vec_exp_down(vec_of(a + c) - top);
+        vec_to(a + c, p);
+        total += p;
     }
-    return 1.0F / sum;
+    vec_to(sum, total);
 }
 
 static void multiply(float *restrict a, const float *restrict w, size_t n) {
@@ -153,29 +223,99 @@ static void multiply(float *restrict a, const float *restrict w, size_t n) {
     }
 }
 
+static void scores_forward(const struct attention_job *j, const struct tile *t) {
+    const struct attention_space *s = t->to;
+    float room[BLOCK];
+    for (size_t i = 0; i < t->m * LANES; i++) {
+        s->max[i] = -INFINITY;
+        s->sum[i] = 0;
+    }
+    for (size_t k0 = 0; k0 < t->n; k0 += BLOCK) {
+        size_t wide = round_lanes(min_size(BLOCK, t->n - k0));
+        float *a = s->a + k0 * BLOCK;
+        block_product(a, BLOCK, t->rows, wide, j->s->d_kv, (struct strided){s->q, j->D, 1}, s->kt + k0 * j->D, BLOCK, false);
+        for (size_t i = 0; i < t->m; i++) {
+            bias_and_max(a + i * BLOCK, row_bias(j, t, i, k0, wide, room), s->max + i * LANES, wide);
+        }
+    }
+    for (size_t i = 0; i < t->m; i++) {
+        s->max[i] = max_of(s->max + i * LANES, LANES); /* in front of what has been read */
+    }
+}
+
 static void tile_forward(const struct attention_job *j, const struct tile *t) {
-    scores(j, t, t->a, j->q, j->k);
+    const struct attention_space *s = t->to;
+    load_rows(j, s->q, j->q, t->p->q_first + t->i0, t->m, t->rows, t->h);
+    if (j->area) {
+        tile_mask(j, t);
+    }
+    scores_forward(j, t);
+    for (size_t k0 = 0; k0 < t->n; k0 += BLOCK) {
+        size_t n = min_size(BLOCK, t->n - k0), wide = round_lanes(n);
+        float *a = s->a + k0 * BLOCK;
+        for (size_t i = 0; i < t->m; i++) {
+            exp_and_sum(a + i * BLOCK, s->max[i], s->sum + i * LANES, wide);
+            if (j->area) {
+                multiply(a + i * BLOCK, s->w + i * t->n + k0, n);
+            }
+        }
+        block_product(s->out, j->D, t->rows, j->D, n, (struct strided){a, BLOCK, 1}, s->v + k0 * j->D, j->D, k0 > 0);
+    }
+    for (size_t i = 0; i < t->m; i++) {
+        const float *lanes = s->sum + i * LANES;
+        float sum = 0, *out = s->out + i * j->D;
+#pragma omp simd reduction(+ : sum)
+        for (size_t l = 0; l < LANES; l++) {
+            sum += lanes[l];
+        }
+        float norm = 1.0F / sum;
+#pragma omp simd
+        for (size_t c = 0; c < j->s->d_kv; c++) {
+            out[c] *= norm;
+        }
+        store_floats(place(j->out, t->p->q_first + t->i0 + i, t->h * j->s->d_kv), j->out.dtype, out, j->s->d_kv);
+        if (j->lse) {
+            j->lse[lse_at(j, t, i)] = s->max[i] + logf(sum);
+        }
+    }
+}
+
+/* A handful of queries, each against keys that are read from where they lie. */
+static void few_forward(const struct attention_job *j, const struct tile *t) {
+    size_t D = j->s->d_kv, ld = j->keys, c = t->h * D;
+    const float *k = row_of(j->k, t->p->k_first) + c, *v = row_of(j->v, t->p->k_first) + c;
+    struct thin thin = {t->to->a, row_of(j->q, t->p->q_first + t->i0) + c, k, ld, j->q.ld, j->k.ld, D, 1, 0, 0};
+    thin_product(&thin, t->m, t->n);
+    for (size_t i = 0; i < t->m; i++) { /* memory that nobody wrote may hold NaN, which -infinity would not hide */
+        memset(t->to->a + i * ld + t->n, 0, (round_lanes(t->n) - t->n) * sizeof(float));
+    }
     if (j->area) {
         tile_mask(j, t);
     }
     for (size_t i = 0; i < t->m; i++) {
-        float *a = t->a + i * t->ld;
+        float *a = t->to->a + i * ld, max[LANES], sum[LANES] = {0}, room[BLOCK], total = 0;
         size_t n = keys_of(j, t, i);
-        add_bias(j, t, i, a, n);
-        float *lse = j->lse ? &j->lse[t->h * j->q.rows + t->p->q_first + t->i0 + i] : NULL;
-        size_t whole = pad_row(a, n, -INFINITY);
-        t->norm[i] = softmax_row(a, whole, lse);
-        memset(a + whole, 0, (t->ld - whole) * sizeof *a);
-        if (j->area) {
-            multiply(a, t->w + i * t->n, n);
+        for (size_t l = 0; l < LANES; l++) {
+            max[l] = -INFINITY;
         }
-    }
-    rows_of_queries(j, t, j->out, t->a, j->v);
-    for (size_t i = 0; i < t->m; i++) {
-        float *o = q_rows(j, t, j->out) + i * j->out.ld, k = t->norm[i];
-#pragma omp simd
-        for (size_t d = 0; d < j->s->d_kv; d++) {
-            o[d] *= k;
+        for (size_t k0 = 0; k0 < n; k0 += BLOCK) {
+            size_t wide = round_lanes(min_size(BLOCK, n - k0));
+            bias_and_max(a + k0, row_bias(j, t, i, k0, wide, room), max, wide);
+        }
+        float most = max_of(max, LANES), *out = row_of(j->out, t->p->q_first + t->i0 + i) + c;
+        exp_and_sum(a, most, sum, round_lanes(n));
+        for (size_t l = 0; l < LANES; l++) {
+            total += sum[l];
+        }
+        if (j->area) {
+            multiply(a, t->to->w + i * t->n, n);
+        }
+        sum_rows(out, a, v, j->v.ld, n, D);
+        for (size_t d = 0; d < D; d++) {
+            out[d] *= 1.0F / total;
+        }
+        if (j->lse) {
+            j->lse[lse_at(j, t, i)] = most + logf(total);
         }
     }
 }
@@ -183,74 +323,106 @@ static void tile_forward(const struct attention_job *j, const struct tile *t) {
 /* ---- backward ---- */
 
 /* From scores a and b = dout v^T: a becomes the probabilities, b the gradient of the scores. */
-static void softmax_back_row(float *restrict a, float *restrict b, size_t whole, float lse, float mean) {
-#pragma omp simd
-    for (size_t k = 0; k < whole / LANES * LANES; k++) {
-        float p = exp_fast(a[k] - lse);
-        b[k] = p * (b[k] - mean);
-        a[k] = p;
+static void softmax_back_row(float *a, float *b, const float *bias, size_t wide, float lse, float mean) {
+    vec l = vec_all(lse), m = vec_all(mean);
+    for (size_t k = 0; k < wide; k += LANES) {
+        vec p = vec_exp_down(vec_of(a + k) + vec_of(bias + k) - l);
+        vec_to(b + k, p * (vec_of(b + k) - m));
+        vec_to(a + k, p);
     }
 }
 
 /* The same with dropout: a becomes the probabilities as the values met them. */
-static void softmax_back_row_dropped(float *restrict a, float *restrict b, const float *restrict w, size_t n, float lse,
-                                     float mean) {
-#pragma omp simd
-    for (size_t k = 0; k < n; k++) {
-        float p = exp_fast(a[k] - lse);
-        b[k] = p * (w[k] * b[k] - mean);
-        a[k] = p * w[k];
+static void softmax_back_row_dropped(float *a, float *b, const float *bias, const float *w, size_t wide, float lse, float mean) {
+    vec l = vec_all(lse), m = vec_all(mean);
+    for (size_t k = 0; k < wide; k += LANES) {
+        vec p = vec_exp_down(vec_of(a + k) + vec_of(bias + k) - l), kept = vec_of(w + k);
+        vec_to(b + k, p * (kept * vec_of(b + k) - m));
+        vec_to(a + k, p * kept);
     }
 }
 
+static void add_bias_gradient(const struct attention_job *j, const struct tile *t, size_t i, size_t k0, const float *restrict b) {
+    size_t sees = keys_of(j, t, i), n = sees > k0 ? min_size(BLOCK, sees - k0) : 0;
+    if (n > 0) {
+        float *restrict dbias = t->dbias + j->s->bias_zero + k0 - position(j, t, i);
+#pragma omp simd
+        for (size_t c = 0; c < n; c++) {
+            dbias[c] += b[c];
+        }
+    }
+}
+
+static void block_backward(const struct attention_job *j, const struct tile *t, size_t k0) {
+    const struct attention_space *s = t->to;
+    size_t n = min_size(BLOCK, t->n - k0), wide = round_lanes(n), D = j->D, d = j->s->d_kv, at = k0 * D;
+    float room[BLOCK];
+    block_product(s->a, BLOCK, t->rows, wide, d, (struct strided){s->q, D, 1}, s->kt + at, BLOCK, false);
+    block_product(s->b, BLOCK, t->rows, wide, d, (struct strided){s->dout, D, 1}, s->vt + at, BLOCK, false);
+    for (size_t i = 0; i < t->m; i++) {
+        float *a = s->a + i * BLOCK, *b = s->b + i * BLOCK, lse = j->lse_in[lse_at(j, t, i)];
+        const float *bias = row_bias(j, t, i, k0, wide, room);
+        if (j->area) {
+            softmax_back_row_dropped(a, b, bias, s->w + i * t->n + k0, wide, lse, s->mean[i]);
+        } else {
+            softmax_back_row(a, b, bias, wide, lse, s->mean[i]);
+        }
+        if (t->dbias) {
+            add_bias_gradient(j, t, i, k0, b);
+        }
+    }
+    block_product(s->dv + at, D, round_rows(n), D, t->m, (struct strided){s->a, 1, BLOCK}, s->dout, D, true);
+    block_product(s->dk + at, D, round_rows(n), D, t->m, (struct strided){s->b, 1, BLOCK}, s->q, D, true);
+    block_product(s->out, D, t->rows, D, n, (struct strided){s->b, BLOCK, 1}, s->k + at, D, k0 > 0);
+}
+
 static void tile_backward(const struct attention_job *j, const struct tile *t) {
-    const float *dout = q_rows(j, t, j->dout), *out = q_rows(j, t, j->out);
-    scores(j, t, t->a, j->q, j->k);
-    scores(j, t, t->b, j->dout, j->v);
+    const struct attention_space *s = t->to;
+    size_t r = t->p->q_first + t->i0, d = j->s->d_kv;
+    load_rows(j, s->out, j->out, r, t->m, t->m, t->h);
+    load_rows(j, s->dout, j->dout, r, t->m, t->rows, t->h);
+    load_rows(j, s->q, j->q, r, t->m, t->rows, t->h);
+    for (size_t i = 0; i < t->m; i++) { /* sum_j p_j dp_j = dout . out: Dao et al., section 3.1 */
+        s->mean[i] = dot(s->dout + i * j->D, s->out + i * j->D, d);
+    }
     if (j->area) {
         tile_mask(j, t);
     }
-    for (size_t i = 0; i < t->m; i++) {
-        float *a = t->a + i * t->ld, *b = t->b + i * t->ld;
-        size_t n = keys_of(j, t, i);
-        /* sum_j p_j dp_j = dout . out: Dao et al., section 3.1 */
-        float mean = dot(dout + i * j->dout.ld, out + i * j->out.ld, j->s->d_kv);
-        float lse = j->lse_in[t->h * j->q.rows + t->p->q_first + t->i0 + i];
-        add_bias(j, t, i, a, n);
-        if (j->area) {
-            softmax_back_row_dropped(a, b, t->w + i * t->n, n, lse, mean);
-            memset(a + n, 0, (t->ld - n) * sizeof *a);
-            memset(b + n, 0, (t->ld - n) * sizeof *b);
-        } else {
-            size_t whole = pad_row(a, n, -INFINITY);
-            pad_row(b, n, 0);
-            softmax_back_row(a, b, whole, lse, mean);
-            memset(a + whole, 0, (t->ld - whole) * sizeof *a);
-            memset(b + whole, 0, (t->ld - whole) * sizeof *b);
-        }
-        if (t->dbias) {
-            float *restrict dbias = t->dbias + j->s->bias_zero - position(j, t, i);
-#pragma omp simd
-            for (size_t c = 0; c < n; c++) {
-                dbias[c] += b[c];
-            }
-        }
+    for (size_t k0 = 0; k0 < t->n; k0 += BLOCK) {
+        block_backward(j, t, k0);
     }
-    rows_of_keys(j, t, j->dv, t->a, j->dout);
-    rows_of_keys(j, t, j->dk, t->b, j->q);
-    rows_of_queries(j, t, j->dq, t->b, j->k);
+    add_rows(j, j->dq, r, t->m, t->h, s->out);
 }
 
 /* ---- tasks ---- */
 
+static bool is_few(const struct attention_job *j, const struct attention_span *p) {
+    return !j->backward && p->q_len < FEW_ROWS && is_wide(j->q) && is_wide(j->k) && is_wide(j->v) && is_wide(j->out);
+}
+
+static void span_task(const struct attention_job *j, struct tile *t) {
+    bool few = is_few(j, t->p);
+    if (!few && t->p->q_len > 0) {
+        load_keys(j, t->to, t->p, t->h);
+    }
+    for (t->i0 = 0; t->i0 < t->p->q_len; t->i0 += BLOCK) {
+        t->m = min_size(BLOCK, t->p->q_len - t->i0);
+        t->rows = round_rows(t->m);
+        t->n = j->s->causal ? position(j, t, t->m - 1) + 1 : t->p->k_len;
+        (j->backward ? tile_backward : few ? few_forward : tile_forward)(j, t);
+    }
+    for (size_t k0 = 0; j->backward && t->p->q_len > 0 && k0 < t->p->k_len; k0 += BLOCK) {
+        size_t n = min_size(BLOCK, t->p->k_len - k0);
+        add_rows(j, j->dk, t->p->k_first + k0, n, t->h, t->to->dk + k0 * j->D);
+        add_rows(j, j->dv, t->p->k_first + k0, n, t->h, t->to->dv + k0 * j->D);
+    }
+}
+
 static void attention_tasks(const struct rows *rows, size_t first, size_t last, size_t worker) {
     const struct attention_job *j = (const struct attention_job *)(const void *)rows;
-    float *work = j->work + worker * j->work_each;
-    struct tile t = {.a = work,
-                     .b = work + j->tile,
-                     .w = work + 2 * j->tile,
-                     .turned = work + 3 * j->tile,
-                     .norm = work + j->work_each - TILE_ROWS};
+    struct attention_space space;
+    attention_space(&space, j->work + worker * j->work_each, j);
+    struct tile t = {.to = &space};
     for (size_t task = first; task < last; task++) {
         size_t group = task / j->s->heads;
         t.h = task % j->s->heads;
@@ -261,17 +433,7 @@ static void attention_tasks(const struct rows *rows, size_t first, size_t last, 
         size_t end = (group + 1) * j->s->n_spans / j->groups;
         for (t.span = group * j->s->n_spans / j->groups; t.span < end; t.span++) {
             t.p = &j->s->spans[t.span];
-            for (t.i0 = 0; t.i0 < t.p->q_len; t.i0 += TILE_ROWS) {
-                t.m = min_size(TILE_ROWS, t.p->q_len - t.i0);
-                t.n = j->s->causal ? position(j, &t, t.m - 1) + 1 : t.p->k_len;
-                t.ld = round_lanes(t.n);
-                t.small = j->s->d_kv % LANES == 0 && t.m * t.ld <= SMALL_TILE;
-                if (j->backward) {
-                    tile_backward(j, &t);
-                } else {
-                    tile_forward(j, &t);
-                }
-            }
+            span_task(j, &t);
         }
     }
 }
@@ -286,13 +448,27 @@ static bool keys_shared(const struct attention *s) {
     return false;
 }
 
+/* Sizes of the worker's memory; false if they do not fit. */
+static bool attention_sizes(struct attention_job *j, size_t keys, size_t workers, size_t *total) {
+    struct attention_space none;
+    size_t most = 0;
+    j->D = round_lanes(j->s->d_kv);
+    /* No piece is larger than 4 * keys * (D + BLOCK), and there are 15. */
+    if (!size_add(keys, BLOCK - 1, &keys) || !size_mul(keys, j->D + BLOCK, &most) || !size_mul(most, 64, &most)) {
+        return false;
+    }
+    j->keys = keys / BLOCK * BLOCK;
+    j->work_each = attention_space(&none, NULL, j);
+    return size_mul(j->work_each, workers, total);
+}
+
 static void attention_run(const struct exec *x, struct attention_job *j) {
     const struct attention *s = j->s;
     struct arena_mark mark = arena_mark(x->scratch);
-    size_t rows = 0, keys = 0, turned = 0, work = 0, total = 0;
+    size_t rows = 0, keys = 0, total = 0;
     double macs = 0;
     for (size_t i = 0; i < s->n_spans; i++) {
-        rows = max_size(rows, min_size(TILE_ROWS, s->spans[i].q_len));
+        rows = max_size(rows, s->spans[i].q_len);
         keys = max_size(keys, s->spans[i].k_len);
         macs += (double)s->spans[i].q_len * (double)s->spans[i].k_len * (double)(s->d_kv * s->heads);
     }
@@ -301,19 +477,18 @@ static void attention_run(const struct exec *x, struct attention_job *j) {
     }
     j->rows.fn = attention_tasks;
     j->groups = j->backward && keys_shared(s) ? 1 : min_size(s->n_spans, MAX_GROUPS);
-    if (!size_mul(rows, round_lanes(keys), &j->tile) || !size_mul(j->tile, 3, &work) ||
-        !size_mul(s->d_kv, min_size(round_lanes(keys), SMALL_TILE), &turned) || !size_add(work, turned, &work) ||
-        !size_add(work, TILE_ROWS, &j->work_each) || !size_mul(j->work_each, pool_threads(x->pool), &total)) {
-        err_set(x->err, ERR_NOMEM, "attention: %zu keys are beyond memory", keys);
-        return;
-    }
-    j->work = arena_take(x->scratch, total, sizeof(float), x->err);
     if (s->dropout.p > 0) {
         j->area = arena_take(x->scratch, s->n_spans + 1, sizeof *j->area, x->err);
         if (j->area) {
             mask_areas(j->area, s);
         }
     }
+    if (!attention_sizes(j, keys, pool_threads(x->pool), &total)) {
+        err_set(x->err, ERR_NOMEM, "attention: %zu keys are beyond memory", keys);
+        arena_release(x->scratch, mark);
+        return;
+    }
+    j->work = arena_take(x->scratch, total, sizeof(float), x->err);
     if (j->dbias.data) {
         j->part = arena_mat(x->scratch, DTYPE_F32, j->groups * s->heads, j->dbias.cols, x->err);
     }

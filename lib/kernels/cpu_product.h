@@ -1,8 +1,6 @@
-/* Part of cpu.c: products that are too small or too thin for the BLAS, which copies its operands into packed form first.
- *
- * Thin: a few rows of activations against a large matrix of weights, as in generation: the weights are read once, straight
- * from memory, and each output is a sum whose order does not depend on the number of rows. Small: the tiles of attention over
- * short sequences, four rows by 16 or 32 columns of the output in registers. */
+/* Part of cpu.c: products that are too thin for the BLAS, which copies its operands into packed form first: a few rows of
+ * activations against a large matrix of weights, as in generation: the weights are read once, straight from memory, and each output is
+ * a sum whose order does not depend on the number of rows. */
 #ifndef KERNELS_CPU_PRODUCT_H
 #define KERNELS_CPU_PRODUCT_H
 
@@ -159,76 +157,6 @@ static void sum_rows(float *restrict y, const float *restrict p, const float *re
         for (size_t d = 0; d < D; d++) {
             y[d] += p[j] * r[d];
         }
-    }
-}
-
-/* ---- small ---- */
-
-/* b[l, j] = a[j, l]      a [n,k] with rows lda apart, b [k, ldb], columns n .. ldb are zero */
-static void transpose(float *restrict b, size_t ldb, const float *restrict a, size_t lda, size_t n, size_t k) {
-    for (size_t l = 0; l < k; l++) {
-        for (size_t j = 0; j < n; j++) {
-            b[l * ldb + j] = a[j * lda + l];
-        }
-        memset(b + l * ldb + n, 0, (ldb - n) * sizeof *b);
-    }
-}
-
-/* A matrix by its strides: element (i, l) at p[i * row + l * col]. */
-struct strided {
-    const float *p;
-    size_t row, col;
-};
-
-static inline __attribute__((always_inline)) void product_block(float *c, size_t ldc, struct strided a, const float *b,
-                                                                size_t ldb, size_t k, bool add, size_t R, size_t W) {
-    vec acc[4][2];
-    for (size_t r = 0; r < R; r++) {
-        for (size_t w = 0; w < W; w++) {
-            acc[r][w] = add ? *(const vec *)(const void *)(c + r * ldc + w * LANES) : (vec){0};
-        }
-    }
-    for (size_t l = 0; l < k; l++) {
-        for (size_t w = 0; w < W; w++) {
-            vec bv = *(const vec *)(const void *)(b + l * ldb + w * LANES);
-            for (size_t r = 0; r < R; r++) {
-                acc[r][w] += a.p[r * a.row + l * a.col] * bv;
-            }
-        }
-    }
-    for (size_t r = 0; r < R; r++) {
-        for (size_t w = 0; w < W; w++) {
-            *(vec *)(void *)(c + r * ldc + w * LANES) = acc[r][w];
-        }
-    }
-}
-
-#ifdef __AVX512F__
-enum { WIDE = 2 }; /* eight accumulators: the latency of a fused multiply-add times two units */
-#else
-enum { WIDE = 1 };
-#endif
-
-/* c [m,n] = a b, or += with `add`      a [m,k], b [k,n] with rows ldb apart, n a multiple of LANES */
-static void product(float *c, size_t ldc, size_t m, size_t n, size_t k, struct strided a, const float *b, size_t ldb, bool add) {
-    for (size_t j = 0; j < n;) {
-        size_t W = n - j >= WIDE * LANES ? WIDE : 1;
-        for (size_t i = 0; i < m;) {
-            struct strided ai = {a.p + i * a.row, a.row, a.col};
-            float *ci = c + i * ldc + j;
-            size_t R = m - i >= 4 ? 4 : 1;
-            if (R == 4 && W == WIDE) {
-                product_block(ci, ldc, ai, b + j, ldb, k, add, 4, WIDE);
-            } else if (R == 4) {
-                product_block(ci, ldc, ai, b + j, ldb, k, add, 4, 1);
-            } else if (W == WIDE) {
-                product_block(ci, ldc, ai, b + j, ldb, k, add, 1, WIDE);
-            } else {
-                product_block(ci, ldc, ai, b + j, ldb, k, add, 1, 1);
-            }
-            i += R;
-        }
-        j += W * LANES;
     }
 }
 

@@ -252,13 +252,7 @@ void attention_forward(const struct exec *x, struct mat out, float *lse, struct 
     if (!SAME(out, q) || !SAME(k, v) || !attention_fits(x, __func__, q, k, v, s)) {
         return;
     }
-    struct arena_mark mark = arena_mark(x->scratch);
-    struct mat qw = wide(x, q), kw = wide(x, k), vw = wide(x, v), result = wide_result(x, out);
-    if (!exec_status(x)) {
-        x->k->attention_forward(x, result, lse, qw, kw, vw, s);
-        narrow_result(x, out, result);
-    }
-    arena_release(x->scratch, mark);
+    x->k->attention_forward(x, out, lse, q, k, v, s);
 }
 
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
@@ -269,12 +263,7 @@ void attention_backward(const struct exec *x, struct mat dq, struct mat dk, stru
     if (dbias.data && (!READY(dbias) || !SHAPE(dbias, s->bias.rows, s->bias.cols))) {
         return;
     }
-    struct arena_mark mark = arena_mark(x->scratch);
-    struct mat qw = wide(x, q), kw = wide(x, k), vw = wide(x, v), ow = wide(x, out), dw = wide(x, dout);
-    if (!exec_status(x)) {
-        x->k->attention_backward(x, dq, dk, dv, dbias, dw, ow, qw, kw, vw, lse, s);
-    }
-    arena_release(x->scratch, mark);
+    x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, s);
 }
 
 void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {

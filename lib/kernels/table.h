@@ -23,6 +23,7 @@ struct kernels {
                              const float *rrms);
     /* any */
     void (*gemm)(const struct exec *, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+    /* any: out, q, k, v, dout */
     void (*attention_forward)(const struct exec *, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                               const struct attention *s);
     void (*attention_backward)(const struct exec *, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,

@@ -1,5 +1,6 @@
-/* Arenas: a list of blocks that is filled from the front. Blocks behind the one being filled stay for reuse, so that a step
- * that takes the same pieces as the step before asks nothing from the system. */
+/* Arenas: a list of blocks that is filled from the front. Blocks stay for reuse, so that a step that takes the same pieces as
+ * the step before asks nothing from the system. A new block is a part of all that is there, so there are few of them; they are joined
+ * into one only where the pieces fit them badly, since to join them is to touch all memory anew. */
 #include "tensor/mat.h"
 
 struct arena_block {
@@ -23,8 +24,16 @@ void arena_free(struct arena *r) {
     *r = (struct arena){.peak = r->peak, .a = r->a};
 }
 
+static size_t capacity(const struct arena *r) {
+    size_t sum = 0;
+    for (const struct arena_block *b = r->first; b; b = b->next) {
+        sum += b->cap;
+    }
+    return sum;
+}
+
 void arena_reset(struct arena *r) {
-    if (r->first && r->first->next) {
+    if (r->first && r->first->next && capacity(r) / 2 > r->peak) {
         arena_free(r); /* the next block is made as large as the peak: all pieces in one */
         return;
     }
@@ -36,12 +45,9 @@ void arena_reset(struct arena *r) {
 }
 
 static struct arena_block *add_block(struct arena *r, size_t need, struct err *e) {
-    size_t cap = need > SMALLEST ? need : SMALLEST;
-    if (!r->first && r->peak > cap) {
-        cap = r->peak;
-    }
-    if (r->last && cap < r->last->cap) {
-        cap = r->last->cap;
+    size_t part = r->first ? capacity(r) / 4 : r->peak, cap = need > SMALLEST ? need : SMALLEST;
+    if (cap < part) {
+        cap = part;
     }
     struct arena_block *b = mem_new(r->a, 1, sizeof *b, e);
     unsigned char *data = b ? mem_aligned(r->a, cap, 1, e) : NULL;
@@ -68,8 +74,10 @@ void *arena_take(struct arena *r, size_t n, size_t size, struct err *e) {
     bytes &= ~(size_t)(ALIGN - 1);
     struct arena_block *b = r->last;
     if (!b || b->cap - b->n < bytes) {
-        b = b ? b->next : NULL;
-        if (!b || b->cap < bytes) {
+        do { /* blocks that are too small stay empty this time */
+            b = b ? b->next : NULL;
+        } while (b && b->cap < bytes);
+        if (!b) {
             b = add_block(r, bytes, e);
         }
         if (!b) {

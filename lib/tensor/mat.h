@@ -30,7 +30,7 @@ struct mat mat_rows(struct mat m, size_t first, size_t n);                 /* a 
 struct mat mat_cols(struct mat m, size_t first, size_t n);                 /* a view of n columns */
 
 /* Memory that is taken piece by piece, given back all at once, and kept for the next time: after the first step nothing is
- * asked from the system (fresh pages cost 15 times as much as used ones). Grows by adding blocks; arena_reset joins them.
+ * asked from the system (fresh pages cost 15 times as much as used ones). Grows by adding blocks.
  * Pieces are aligned to 64 bytes. Not thread-safe. */
 struct arena {
     struct arena_block *first, *last; /* blocks in the order of use; last: the one being filled */
