@@ -72,7 +72,7 @@ int err_within(struct err *e, const char *fmt, ...) {
     va_end(ap);
     size_t n = strlen(where);
     memcpy(e->text, where, n);
-    e->text[n++] = ':';
+    e->text[n++] = strncmp(old, "line ", 5) ? ':' : ',';
     e->text[n++] = ' ';
     size_t rest = strlen(old);
     if (rest > sizeof e->text - 1 - n)

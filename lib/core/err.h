@@ -39,7 +39,8 @@ int err_setv(struct err *e, int code, const char *fmt, va_list ap) PRINTF_LIKE(3
 /* err_set from errno: "text: No such file or directory". ENOENT becomes ERR_NOTFOUND, ENOMEM ERR_NOMEM, all others ERR_IO. */
 int err_errno(struct err *e, int errnum, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* Puts "where: " in front of the text of an error that is set: each level that knows more adds it. Returns e's code. */
+/* Puts "where: " in front of the text of an error that is set, "where, " if that begins with "line ": each level that knows more
+ * adds it. Returns e's code. */
 int err_within(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 void err_clear(struct err *e);

@@ -144,7 +144,7 @@ static int run(rsd_aligner *a, struct reply_file *in, const char *path, struct s
             count(a, &about->report);
             about->top_k = (int32_t)a->max_tops > about->top_k ? (int32_t)a->max_tops : about->top_k;
         } else {
-            err_within(e, "%s: line %zu", path, reply_file_line(in));
+            err_within(e, "%s, line %zu", path, reply_file_line(in));
         }
         rsd_reply_close(reply);
         if (code && !(bad && skip_bad))

@@ -28,7 +28,7 @@ static int read_replies(struct replies *r, const char *path) {
             r->tokens += rsd_reply_tokens(r->v[r->n++]);
         }
     if (got < 0)
-        fprintf(stderr, "reasondistill: %s:%zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
+        fprintf(stderr, "reasondistill: %s, line %zu: %s\n", path, in.line, rsd_ctx_error(r->ctx));
     lines_close(&in);
     if (e.code)
         return cli_err(&e);

@@ -21,7 +21,7 @@ static int pass(struct bench *b, rsd_tokenizer *tok, const struct str *file, str
         if (end == at)
             continue;
         if (rsd_tokenizer_encode(tok, file->p + at, end - at, &ids, &n)) {
-            fprintf(stderr, "reasondistill: %s:%zu: %s\n", b->in, line, rsd_ctx_error(b->ctx));
+            fprintf(stderr, "reasondistill: %s, line %zu: %s\n", b->in, line, rsd_ctx_error(b->ctx));
             return EXIT_FAILED;
         }
         p->lines++;

@@ -112,7 +112,7 @@ void stream_end(struct stream *s) {
 
 bool stream_bad(struct stream *s, const struct json *obj, const char *text) {
     char located[sizeof s->why.text + 300];
-    snprintf(located, sizeof located, "%.256s:%zu: %s", s->in.path, s->in.line, text);
+    snprintf(located, sizeof located, "%.256s, line %zu: %s", s->in.path, s->in.line, text);
     stream_begin(s, obj);
     if (!obj || !json_get(obj, "id")) {
         json_put_key(&s->out, "id");

@@ -60,7 +60,7 @@ int stream_next(struct stream *s, struct json **obj, struct err *e);
 /* Begins the answer: "{" and the "id" of the line, if it had one. Then members through s->out, then stream_end. */
 void stream_begin(struct stream *s, const struct json *obj);
 void stream_end(struct stream *s);
-/* The answer to the line that was read last, a bad one: {"id","status":-1,"error":"FILE:LINE: text"}, "id" null where there is
+/* The answer to the line that was read last, a bad one: {"id","status":-1,"error":"FILE, line N: text"}, "id" null where there is
  * none. False under --strict: stop. */
 bool stream_bad(struct stream *s, const struct json *obj, const char *text);
 /* Flushes, reports the count of bad lines on stderr. The exit status. */

@@ -23,12 +23,12 @@ static int submit_all(rsd_teacher *t, rsd_ctx *ctx, const char *path, uint64_t m
             continue;
         if (json_parse(line.p, line.n, &obj, &e) || json_need_text(obj, "id", &id, &e) ||
             json_need_text(obj, "question", &question, &e) || json_opt_text(obj, "answer", &answer, &e)) {
-            err_within(&e, "%s:%zu", path, in.line);
+            err_within(&e, "%s, line %zu", path, in.line);
             status = cli_err(&e);
         } else {
             const rsd_question q = {id.p, id.n, question.p, question.n, answer.p, answer.n};
             if (rsd_teacher_submit(t, &q)) {
-                fprintf(stderr, "reasondistill: %s:%zu: %s\n", path, in.line, rsd_ctx_error(ctx));
+                fprintf(stderr, "reasondistill: %s, line %zu: %s\n", path, in.line, rsd_ctx_error(ctx));
                 status = EXIT_FAILED;
             }
         }

@@ -122,7 +122,7 @@ static int read_lines(struct questions *q, const struct questions_from *from, co
         return code;
     while (!original_full(q, from) && (code = lines_next(&l, &line, e)) == 1)
         if (!is_blank_line(line) && (code = original_line(q, from, line, e))) {
-            err_within(e, "%s: line %zu", path, l.line);
+            err_within(e, "%s, line %zu", path, l.line);
             break;
         }
     lines_close(&l);

@@ -188,6 +188,9 @@ static int unknown(struct keys t, struct text name, struct err *e) {
         }
     }
     int len = (int)(name.n < 60 ? name.n : 60);
+    /* slips of the fingers, not a word that merely shares some letters */
+    if (least > (name.n < 5 ? 1 : name.n < 9 ? 2 : name.n / 4))
+        return err_set(e, ERR_FORMAT, "unknown key \"%.*s\"", len, name.p);
     return err_set(e, ERR_FORMAT, "unknown key \"%.*s\": did you mean \"%s\"?", len, name.p, best);
 }
 

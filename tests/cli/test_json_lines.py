@@ -80,7 +80,7 @@ def test_align_answers_each_reply(world: World) -> None:
     answers = world.lines("align", "--tokenizer", "spiece.model", "--in", "-", "--json", stdin=b"\n".join(inputs))
     assert [a["id"] for a in answers] == ["train-00000", "train-00001", None, "train-00002"]
     assert [a["status"] for a in answers] == [1, -1, -1, 1]
-    assert "student_ids" in answers[0] and answers[1]["error"].startswith("standard input:2: ")
+    assert "student_ids" in answers[0] and answers[1]["error"].startswith("standard input, line 2: ")
 
 
 def test_pieces_and_ids_lead_back_to_the_text(world: World) -> None:

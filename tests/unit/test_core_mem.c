@@ -21,6 +21,11 @@ START_TEST(first_error_stays) {
     ck_assert_str_eq(e.text, "file x: disk 7");
     err_clear(&e);
     ck_assert_int_eq(e.code, 0);
+    err_clear(&e);
+    ck_assert_int_eq(err_set(&e, ERR_FORMAT, "line %d: bad", 3), ERR_FORMAT);
+    ck_assert_int_eq(err_within(&e, "f.xml"), ERR_FORMAT);
+    ck_assert_str_eq(e.text, "f.xml, line 3: bad");
+    err_clear(&e);
     ck_assert_int_eq(err_within(&e, "nothing"), 0);
     ck_assert_str_eq(e.text, "");
     ck_assert_int_eq(err_set(NULL, ERR_BUSY, "x"), ERR_BUSY);

@@ -46,7 +46,7 @@ START_TEST(bad_lines_are_located) {
         struct questions q;
         struct err e = {0};
         ck_assert_int_eq(read(&q, bad[i], &e), ERR_FORMAT);
-        ck_assert_msg(strstr(e.text, "q.jsonl: line 2") != NULL, "%s", e.text);
+        ck_assert_msg(strstr(e.text, "q.jsonl, line 2") != NULL, "%s", e.text);
     }
 }
 END_TEST

@@ -202,7 +202,7 @@ START_TEST(bad_input_is_located) {
     refuse_file(&f, "mmlu", f.data, out, RSD_EINVAL, "unknown task \"mmlu\"");
     refuse_file(&f, "gsm8k", "nowhere.jsonl", out, RSD_ENOTFOUND, "nowhere.jsonl");
     test_write(broken, "{\"id\": \"a\", \"question\": \"q\", \"answer\": \"1\"}\n{\"id\": \"b\", \"question\"\n", 68);
-    refuse_file(&f, "gsm8k", broken, out, RSD_EFORMAT, "broken.jsonl: line 2");
+    refuse_file(&f, "gsm8k", broken, out, RSD_EFORMAT, "broken.jsonl, line 2");
     test_write(broken, "{\"id\": \"a\", \"question\": \"q\"}\n", 29);
     refuse_file(&f, "gsm8k", broken, out, RSD_EFORMAT, "\"answer\"");
     test_write(broken, "", 0);

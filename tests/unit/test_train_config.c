@@ -134,14 +134,18 @@ END_TEST
 
 START_TEST(unknown_key_comes_with_the_nearest_known_one) {
     refuse(MINIMAL ", \"batch_token\": 1", "\"batch_tokens\"");
-    refuse(MINIMAL ", \"learning_rate\": 1", "unknown key \"learning_rate\"");
+    struct run_config far;
+    struct err e = {0};
+    ck_assert_int_eq(run_config_read(&far, NULL, write_run(MINIMAL ", \"learning_rate\": 1"), &e), ERR_FORMAT);
+    ck_assert_msg(strstr(e.text, "unknown key \"learning_rate\"") && !strstr(e.text, "did you mean"), "%s", e.text);
+    run_config_free(&far);
     refuse(MINIMAL ", \"shedule\": \"linear\"", "\"schedule\"");
     refuse(MINIMAL ", \"eval\": [{\"task\": \"bbh\", \"data\": \"f\", \"max_token\": 3}]", "\"max_tokens\"");
     char longest[600];
     strcpy(longest, MINIMAL ", \"");
     memset(longest + strlen(longest), 'x', 400);
     strcpy(longest + strlen(MINIMAL ", \"") + 400, "\": 1");
-    refuse(longest, "did you mean");
+    refuse(longest, "unknown key \"xxx");
 }
 END_TEST
 
