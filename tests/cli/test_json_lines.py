@@ -33,7 +33,7 @@ def test_each_line_has_its_answer_in_its_place(world: World, verb: str) -> None:
             assert set(answer) == {"id"} | keys
         else:
             assert set(answer) == {"id", "status", "error"} and answer["status"] == -1
-            assert answer["error"].startswith(f"standard input:{n + 1}: ") and "\n" not in answer["error"]
+            assert answer["error"].startswith(f"standard input, line {n + 1}: ") and "\n" not in answer["error"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
