@@ -10,6 +10,7 @@
 #include "train/optimizer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,7 +82,13 @@ static void put_count(struct json_out *o, const char *key, uint64_t v) {
     json_put_int(o, (int64_t)v);
 }
 
-static int write_notes(rsd_trainer *t, const char *dir, struct err *e) {
+static void put_number(struct json_out *o, const char *key, double v) {
+    json_put_key(o, key);
+    json_put_double(o, v); /* null for NaN */
+}
+
+/* files: those of earlier notes, or NULL to sum up the folder's. */
+static int write_notes(rsd_trainer *t, const char *dir, const struct json *files, struct err *e) {
     const struct allocator *a = &t->ctx->alloc;
     struct str text;
     struct json_out o;
@@ -94,6 +101,13 @@ static int write_notes(rsd_trainer *t, const char *dir, struct err *e) {
     put_count(&o, "position", t->at.position);
     put_count(&o, "updates", t->at.updates);
     put_count(&o, "skipped", t->at.skipped);
+    put_count(&o, "evaluated", t->at.evaluated);
+    put_number(&o, "watched", t->at.watched);
+    put_number(&o, "best", t->at.best);
+    put_count(&o, "best_step", t->at.best_step);
+    put_count(&o, "stale", t->at.stale);
+    json_put_key(&o, "stopped");
+    json_put_bool(&o, t->at.stopped);
     put_count(&o, "seed", (uint64_t)t->config.seed);
     json_put_key(&o, "tokenizer");
     json_put_z(&o, rsd_tokenizer_hash(t->tok));
@@ -102,7 +116,10 @@ static int write_notes(rsd_trainer *t, const char *dir, struct err *e) {
     json_put_key(&o, "library");
     json_put_z(&o, rsd_version());
     json_put_key(&o, "files");
-    list_files(t, dir, &o, e);
+    if (files)
+        json_put_value(&o, files);
+    else
+        list_files(t, dir, &o, e);
     json_end_object(&o);
     str_addc(&text, '\n');
     if (!e->code && !str_status(&text, e) && !file_join(a, &path, e, dir, NOTES))
@@ -166,18 +183,69 @@ static int discard(rsd_trainer *t, int64_t step, struct err *e) {
     return e->code;
 }
 
+/* ---- which are kept ---- */
+
+/* What the watched sets said of a checkpoint; NaN: nothing, or it cannot be read. */
+static double watched_at(rsd_trainer *t, int64_t step) {
+    struct json *notes = NULL;
+    double v = NAN;
+    char *path = run_path(t, NULL, "checkpoints/step-%" PRId64 "/%s", step, NOTES);
+    if (path && !json_read_file(path, MAX_NOTES, &t->ctx->alloc, &notes, NULL))
+        json_opt_number(notes, "watched", 0, 1, &v, NULL);
+    json_free(notes);
+    mem_free(&t->ctx->alloc, path);
+    return v;
+}
+
+/* Fewer than keep_best have more; of equals the later one is better. */
+static bool is_among_best(const rsd_trainer *t, const int64_t *steps, const double *watched, size_t n, size_t i) {
+    int64_t better = 0;
+    for (size_t k = 0; k < n; k++)
+        better += k != i && (watched[k] > watched[i] || (steps[k] > steps[i] && watched[k] >= watched[i]));
+    return !isnan(watched[i]) && better < t->config.keep_best;
+}
+
+static double *list_watched(rsd_trainer *t, const int64_t *steps, size_t n, struct err *e) {
+    double *watched = mem_new(&t->ctx->alloc, n + 1, sizeof *watched, e);
+    for (size_t i = 0; i < n && watched; i++)
+        watched[i] = t->config.keep_best ? watched_at(t, steps[i]) : NAN;
+    return watched;
+}
+
+int checkpoint_is_among_best(rsd_trainer *t, bool *is, struct err *e) {
+    int64_t *steps = NULL;
+    double *watched = NULL, better = 0;
+    size_t n = 0;
+    *is = false;
+    if (isnan(t->at.watched) || !t->config.keep_best || list_steps(t, &steps, &n, e))
+        return e->code;
+    if ((watched = list_watched(t, steps, n, e))) {
+        for (size_t i = 0; i < n; i++)
+            better += (uint64_t)steps[i] != t->at.step && watched[i] > t->at.watched;
+        *is = better < (double)t->config.keep_best;
+    }
+    mem_free(&t->ctx->alloc, watched);
+    mem_free(&t->ctx->alloc, steps);
+    return e->code;
+}
+
 /* Old checkpoints that stay are a nuisance, not a failure. */
 static void prune(rsd_trainer *t) {
     struct err e = {0};
     int64_t *steps = NULL;
+    double *watched = NULL;
     size_t n = 0, keep = (size_t)t->config.keep;
-    if (keep && !list_steps(t, &steps, &n, &e))
+    if (keep && !list_steps(t, &steps, &n, &e) && (watched = list_watched(t, steps, n, &e)))
         for (size_t i = 0; i + keep < n && !e.code; i++)
-            discard(t, steps[i], &e);
+            if (!is_among_best(t, steps, watched, n, i))
+                discard(t, steps[i], &e);
     if (e.code)
         log_write(&t->ctx->log, LOG_WARN, "%s", e.text);
+    mem_free(&t->ctx->alloc, watched);
     mem_free(&t->ctx->alloc, steps);
 }
+
+/* ---- the whole ---- */
 
 int checkpoint_write(rsd_trainer *t, struct err *e) {
     const struct allocator *a = &t->ctx->alloc;
@@ -190,7 +258,7 @@ int checkpoint_write(rsd_trainer *t, struct err *e) {
         run_took(t->ctx, code, e);
         goto done;
     }
-    if (write_state(t, tmp, e) || write_notes(t, tmp, e))
+    if (write_state(t, tmp, e) || write_notes(t, tmp, NULL, e))
         goto done;
     if (file_exists(final) && dir_remove(final, e)) /* one that was found damaged */
         goto done;
@@ -206,6 +274,20 @@ done:
     t->saved_step = t->at.step;
     prune(t);
     return 0;
+}
+
+int checkpoint_note(rsd_trainer *t, struct err *e) {
+    const struct allocator *a = &t->ctx->alloc;
+    struct json *notes = NULL;
+    const struct json *files = NULL;
+    char *dir = run_path(t, e, "checkpoints/step-%" PRIu64, t->at.step), *path = NULL;
+    if (dir && !file_join(a, &path, e, dir, NOTES) && !json_read_file(path, MAX_NOTES, a, &notes, e) &&
+        !json_need_type(notes, "files", JSON_OBJECT, &files, e))
+        write_notes(t, dir, files, e);
+    json_free(notes);
+    mem_free(a, path);
+    mem_free(a, dir);
+    return e->code;
 }
 
 /* ---- reading ---- */
@@ -236,6 +318,20 @@ static int need_count(const struct json *notes, const char *key, uint64_t *out, 
     return code;
 }
 
+/* What the evaluations said. Notes of earlier versions say nothing. */
+static int read_evaluations(const struct json *notes, struct progress *at, struct err *e) {
+    int64_t evaluated = 0, best_step = 0, stale = 0;
+    if (json_opt_int(notes, "evaluated", 0, INT64_MAX, &evaluated, e) ||
+        json_opt_number(notes, "watched", 0, 1, &at->watched, e) || json_opt_number(notes, "best", 0, 1, &at->best, e) ||
+        json_opt_int(notes, "best_step", 0, INT64_MAX, &best_step, e) || json_opt_int(notes, "stale", 0, INT64_MAX, &stale, e) ||
+        json_opt_bool(notes, "stopped", &at->stopped, e))
+        return e->code;
+    at->evaluated = json_get(notes, "evaluated") ? (uint64_t)evaluated : at->step + 1;
+    at->best_step = (uint64_t)best_step;
+    at->stale = (uint64_t)stale;
+    return 0;
+}
+
 /* Notes of a checkpoint against its files. Tokenizer and data are compared later, when they are open. */
 static int read_notes(rsd_trainer *t, const char *dir, int64_t step, struct progress *at, struct json **doc, struct err *e) {
     char *path = NULL;
@@ -253,8 +349,8 @@ static int read_notes(rsd_trainer *t, const char *dir, int64_t step, struct prog
     }
     if (need_count(*doc, "step", &at->step, e) || need_count(*doc, "position", &at->position, e) ||
         need_count(*doc, "updates", &at->updates, e) || need_count(*doc, "skipped", &at->skipped, e) ||
-        json_need_text(*doc, "tokenizer", &unused, e) || json_need_text(*doc, "data", &unused, e) ||
-        json_need_type(*doc, "files", JSON_OBJECT, &files, e))
+        read_evaluations(*doc, at, e) || json_need_text(*doc, "tokenizer", &unused, e) ||
+        json_need_text(*doc, "data", &unused, e) || json_need_type(*doc, "files", JSON_OBJECT, &files, e))
         goto located;
     if (at->step != (uint64_t)step || !json_get(files, "model.safetensors") || !json_get(files, STATE))
         err_set(e, ERR_FORMAT, "belongs to step %" PRIu64 ", or lacks a file", at->step);
@@ -296,7 +392,7 @@ int checkpoint_find(rsd_trainer *t, char **path, struct err *e) {
     while (n-- && !e->code && !*path) {
         struct json *notes = NULL;
         struct err bad = {0};
-        struct progress at = {0};
+        struct progress at = {.watched = NAN, .best = NAN};
         char *dir = run_path(t, e, "checkpoints/step-%" PRId64, steps[n]);
         if (dir && !read_notes(t, dir, steps[n], &at, &notes, &bad)) {
             t->at = at;

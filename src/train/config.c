@@ -1,7 +1,8 @@
 /* The keys of run.json. The table below is the only place where a key, its range, its default and its help are written down. */
 #include "train/config.h"
 
-#include "reasondistill/format.h"
+#include "data/questions.h"
+#include "reasondistill/dataset.h"
 #include "reasondistill/optimizer.h"
 #include "train/keys.h"
 #include "train/loss_keys.h"
@@ -16,9 +17,12 @@ static const size_t MAX_FILE = (size_t)16 << 20;
 static const char *format_choice(int i) {
     return i < RSD_FORMATS ? rsd_format_name(i) : NULL;
 }
-static const char *task_choice(int i) {
-    static const char *const names[] = {"gsm8k", "multiarith", "asdiv", "svamp", "bbh", "jsonl"};
-    return i >= 0 && (size_t)i < sizeof names / sizeof names[0] ? names[i] : NULL;
+static const char *kind_choice(int i) {
+    static const char *const names[] = {[EVAL_ID] = "id", [EVAL_OOD] = "ood", [EVAL_SEEN] = "seen"};
+    return i >= 0 && i <= EVAL_SEEN ? names[i] : NULL;
+}
+static const char *mix_choice(int i) {
+    return i == RSD_MIX_ITEMS ? "items" : i == RSD_MIX_TARGETS ? "targets" : NULL;
 }
 static const char *optimizer_choice(int i) {
     static const char *const names[] = {[RSD_ADAMW] = "adamw", [RSD_ADAFACTOR] = "adafactor"};
@@ -49,7 +53,13 @@ static const struct key run_keys[] = {
     {"max_enc", &key_int, AT(max_enc), "1024", 1, 1e6, NULL, false, "items with a longer input are left out"},
     {"max_dec", &key_int, AT(max_dec), "512", 1, 1e6, NULL, false, "items with a longer target are left out"},
     {"formats", &type_formats, AT(formats), "{}", 0, 1e9, NULL, false,
-     "share of each format in the items drawn; {}: all of the data set equally"},
+     "share of each format in what mix says; {}: all of the data set equally"},
+    {"mix", &key_choice, AT(mix), "\"items\"", 0, 0, mix_choice, false,
+     "what the shares are of: the items drawn, or their target tokens, which the loss adds up over"},
+    {"hold_out", &key_names, AT(hold_out), "[]", 0, 0, NULL, true,
+     "files or folders of items that must not be among the questions, beside those of eval"},
+    {"share_batches", &key_int, AT(share_batches), "8", 0, 1e6, NULL, true,
+     "batches whose gradient is measured for each format before the first step; 0: none"},
     {"loss", &key_loss, AT(loss), "\"kl\"", 0, 0, rsd_loss_kind_name, false, "what is learned from the teacher"},
     {"optimizer", &key_choice, AT(optimizer), "\"adamw\"", 0, 0, optimizer_choice, false, "how gradients become steps"},
     {"lr", &key_number, AT(lr), "5e-4", 0, 1e3, NULL, false, "peak learning rate"},
@@ -88,16 +98,25 @@ static const struct key run_keys[] = {
     {"log_every", &key_int, AT(log_every), "1", 1, 1e12, NULL, true, "steps between lines of metrics.jsonl"},
     {"save_every", &key_int, AT(save_every), "500", 0, 1e12, NULL, true, "steps between checkpoints; 0: only the last"},
     {"keep", &key_int, AT(keep), "3", 0, 1e9, NULL, true, "newest checkpoints that are kept; 0: all"},
+    {"keep_best", &key_int, AT(keep_best), "0", 0, 1e9, NULL, true,
+     "best evaluated checkpoints that are kept, too; one is then written after an evaluation that is among them"},
     {"eval_every", &key_int, AT(eval_every), "0", 0, 1e12, NULL, true, "steps between evaluations; 0: none"},
+    {"eval_start", &key_bool, AT(eval_start), "false", 0, 0, NULL, true, "evaluate before the first step, too"},
+    {"patience", &key_int, AT(patience), "0", 0, 1e9, NULL, true,
+     "evaluations in a row without a better result that end the run; 0: all steps are done"},
+    {"watch", &key_text, AT(watch), "null", 0, 0, NULL, true,
+     "what patience and keep_best look at: the name of an evaluation, or \"id\" or \"ood\": the mean of these; null: of both"},
     {"eval", &type_evals, AT(evals), "[]", 0, 0, NULL, true,
-     "evaluations {task, data, format, limit, shots, demos, max_tokens, batch, name}"},
+     "evaluations {task, data, format, kind, limit, shots, demos, max_tokens, batch, name}"},
 };
 #undef AT
 #define AT(field) offsetof(struct eval_job, field)
 static const struct key eval_keys[] = {
-    {"task", &key_choice, AT(task), NULL, 0, 0, task_choice, true, "how the data is read and answers are compared"},
-    {"data", &key_text, AT(data), NULL, 0, 0, NULL, true, "file of the items"},
+    {"task", &key_choice, AT(task), NULL, 0, 0, task_name, true, "how the data is read and answers are compared"},
+    {"data", &key_text, AT(data), NULL, 0, 0, NULL, true, "file or folder of the items"},
     {"format", &key_choice, AT(format), "\"zs-cot\"", 0, 0, format_choice, true, "format of the items"},
+    {"kind", &key_choice, AT(kind), "\"id\"", 0, 0, kind_choice, true,
+     "in distribution, out of distribution, or of questions that are trained on"},
     {"limit", &key_int, AT(limit), "0", 0, 1e9, NULL, true, "first items only; 0: all"},
     {"shots", &key_int, AT(shots), "4", 1, 64, NULL, true, "demonstrations of the in-context formats"},
     {"demos", &key_text, AT(demos), "null", 0, 0, NULL, true, "questions with rationale for the in-context formats"},
@@ -168,12 +187,14 @@ static int name_job(struct eval_jobs *jobs, size_t i, struct arena *texts, struc
         j->name = arena_take(texts, n, 1, e);
         if (!j->name)
             return e->code;
-        snprintf(j->name, n, "%s-%s", task_choice((int)j->task), rsd_format_name((int)j->format));
+        snprintf(j->name, n, "%s-%s", task_name((int)j->task), rsd_format_name((int)j->format));
     }
     if (!plain_name(j->name) || strlen(j->name) > 100)
         return err_set(e, ERR_FORMAT,
                        "key \"name\": expected at most 100 letters, digits, dots, hyphens and underscores, found \"%.60s\"",
                        j->name);
+    if (!strcmp(j->name, "id") || !strcmp(j->name, "ood"))
+        return err_set(e, ERR_FORMAT, "key \"name\": \"%s\" stands for all evaluations of this kind: choose another", j->name);
     for (size_t other = 0; other < i; other++)
         if (!strcmp(jobs->v[other].name, j->name))
             return err_set(e, ERR_FORMAT, "two evaluations are called \"%s\": give one of them another \"name\"", j->name);
@@ -208,6 +229,32 @@ static void write_evals(const void *field, const struct key *k, struct json_out 
     json_end_array(o);
 }
 
+static int check_fused(const struct run_config *c, struct err *e) {
+    if (!c->fused || !(c->clip > 0 || c->accumulate > 1))
+        return 0;
+    return err_set(e, ERR_FORMAT,
+                   "key \"fused\": weights are updated before all gradients are known, so they are neither %s: set \"%s",
+                   c->clip > 0 ? "clipped by their global norm" : "accumulated",
+                   c->clip > 0 ? "clip\" to 0, and \"clip_tensor\" to clip each tensor by its own"
+                               : "accumulate\" to 1 and \"batch_tokens\" higher");
+}
+
+/* Whoever waits for a better evaluation must get some. */
+static int check_watch(const struct run_config *c, struct err *e) {
+    bool any = false;
+    for (size_t i = 0; i < c->evals.n; i++)
+        any |= run_config_watches(c, &c->evals.v[i]);
+    if (c->watch && !any)
+        return err_set(e, ERR_FORMAT,
+                       "key \"watch\": expected \"id\", \"ood\" or the name of an evaluation, of which there is "
+                       "one, found \"%.60s\"",
+                       c->watch);
+    if ((c->patience || c->keep_best) && (!any || !c->eval_every))
+        return err_set(e, ERR_FORMAT, "key \"%s\": needs evaluations: set \"eval\", of kind id or ood, and \"eval_every\"",
+                       c->patience ? "patience" : "keep_best");
+    return 0;
+}
+
 int run_config_read(struct run_config *c, const struct allocator *a, const char *path, struct err *e) {
     struct json *doc = NULL;
     memset(c, 0, sizeof *c);
@@ -216,15 +263,23 @@ int run_config_read(struct run_config *c, const struct allocator *a, const char 
         return e->code;
     int code = keys_read(run_table(), c, doc, &c->arena, e);
     json_free(doc);
-    if (!code && c->fused && (c->clip > 0 || c->accumulate > 1))
-        code = err_set(e, ERR_FORMAT,
-                       "key \"fused\": weights are updated before all gradients are known, so they are neither %s: set \"%s",
-                       c->clip > 0 ? "clipped by their global norm" : "accumulated",
-                       c->clip > 0 ? "clip\" to 0, and \"clip_tensor\" to clip each tensor by its own"
-                                   : "accumulate\" to 1 and \"batch_tokens\" higher");
+    code = code ? code : check_fused(c, e);
+    code = code ? code : check_watch(c, e);
     if (!code && !c->tokenizer)
         c->tokenizer = c->model;
     return code ? err_within(e, "%s", path) : 0;
+}
+
+int run_config_defaults(struct run_config *c, const struct allocator *a, struct err *e) {
+    static const char needed[] = "{\"model\":\"-\",\"data\":\"-\",\"out\":\"-\"}";
+    struct json *doc = NULL;
+    memset(c, 0, sizeof *c);
+    arena_init(&c->arena, a);
+    int code = json_parse(needed, sizeof needed - 1, &doc, e);
+    code = code ? code : keys_read(run_table(), c, doc, &c->arena, e);
+    json_free(doc);
+    c->model = c->data = c->out = NULL;
+    return code;
 }
 
 void run_config_free(struct run_config *c) {
@@ -253,7 +308,17 @@ void run_config_explain(struct str *out) {
 }
 
 const char *run_config_task(const struct eval_job *j) {
-    return task_choice((int)j->task);
+    return task_name((int)j->task);
+}
+
+const char *run_config_kind(const struct eval_job *j) {
+    return kind_choice((int)j->kind);
+}
+
+bool run_config_watches(const struct run_config *c, const struct eval_job *j) {
+    if (!c->watch)
+        return j->kind != EVAL_SEEN;
+    return !strcmp(c->watch, j->name) || (j->kind != EVAL_SEEN && !strcmp(c->watch, run_config_kind(j)));
 }
 
 uint64_t run_config_warmup(const struct run_config *c) {

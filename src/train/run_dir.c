@@ -129,32 +129,120 @@ int run_dir_cut(rsd_trainer *t, struct err *e) {
     return code;
 }
 
-int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, struct err *e) {
+static void put_count(struct json_out *o, const char *key, uint64_t v) {
+    json_put_key(o, key);
+    json_put_int(o, (int64_t)v);
+}
+
+static void put_number(struct json_out *o, const char *key, double v) {
+    json_put_key(o, key);
+    json_put_double(o, v);
+}
+
+static void put_text(struct json_out *o, const char *key, const char *v) {
+    json_put_key(o, key);
+    json_put_z(o, v);
+}
+
+static int log_line(rsd_trainer *t, struct str *line, struct err *e) {
+    int code = str_status(line, e);
+    code = code ? code : append_line(&t->metrics, line->p, line->n, e);
+    str_free(line);
+    return code;
+}
+
+int run_dir_log_eval(rsd_trainer *t, const struct eval_job *j, const rsd_score *s, struct err *e) {
     struct str line;
     struct json_out o;
     str_init(&line, &t->ctx->alloc);
     json_begin(&o, &line, 0);
     json_object(&o);
-    json_put_key(&o, "step");
-    json_put_int(&o, (int64_t)s->step);
-    json_put_key(&o, "loss");
-    json_put_double(&o, s->loss);
-    json_put_key(&o, "accuracy");
-    json_put_double(&o, s->accuracy);
-    json_put_key(&o, "lr");
-    json_put_double(&o, s->lr);
-    json_put_key(&o, "grad_norm");
-    json_put_double(&o, s->grad_norm);
-    json_put_key(&o, "weight");
-    json_put_double(&o, weight);
-    json_put_key(&o, "tokens");
-    json_put_int(&o, (int64_t)s->tokens);
-    json_put_key(&o, "seconds");
-    json_put_double(&o, s->seconds);
+    put_count(&o, "step", t->at.step);
+    put_text(&o, "set", j->name);
+    put_text(&o, "kind", run_config_kind(j));
+    put_text(&o, "task", run_config_task(j));
+    put_text(&o, "format", rsd_format_name((int)j->format));
+    put_count(&o, "n", s->n);
+    put_count(&o, "correct", s->correct);
+    put_number(&o, "accuracy", s->accuracy);
+    put_number(&o, "low", s->low);
+    put_number(&o, "high", s->high);
+    put_count(&o, "no_answer", s->no_answer);
+    put_number(&o, "mean_tokens", s->mean_tokens);
+    put_number(&o, "seconds", s->seconds);
     json_end_object(&o);
-    int code = str_status(&line, e);
-    if (!code)
-        code = append_line(&t->metrics, line.p, line.n, e);
-    str_free(&line);
+    return log_line(t, &line, e);
+}
+
+int run_dir_log_stop(rsd_trainer *t, struct err *e) {
+    struct str line;
+    struct json_out o;
+    str_init(&line, &t->ctx->alloc);
+    json_begin(&o, &line, 0);
+    json_object(&o);
+    put_count(&o, "step", t->at.step);
+    put_text(&o, "stopped", "patience");
+    put_count(&o, "best_step", t->at.best_step);
+    put_number(&o, "best", t->at.best);
+    json_end_object(&o);
+    return log_line(t, &line, e);
+}
+
+/* 1: the line is an evaluation of that set at at.step; 0: another line; -1: of an earlier step. */
+static int is_eval(const rsd_trainer *t, const char *p, size_t n, const char *set, double *accuracy) {
+    struct json *line = NULL;
+    double step = -1;
+    struct text name = {"", 0};
+    int is = 0;
+    if (!json_parse(p, n, &line, NULL) && !json_need_number(line, "step", 0, 1e15, &step, NULL)) {
+        json_opt_text(line, "set", &name, NULL);
+        if (step < (double)t->at.step)
+            is = -1;
+        else if (text_is(name, set) && !json_need_number(line, "accuracy", 0, 1, accuracy, NULL))
+            is = 1;
+    }
+    json_free(line);
+    return is;
+}
+
+int run_dir_find_eval(rsd_trainer *t, const char *set, double *accuracy, bool *found, struct err *e) {
+    struct file_map map = {0};
+    char *path = run_path(t, e, "metrics.jsonl");
+    int code = path ? file_map_open(&map, path, false, e) : e->code, is = 0;
+    const char *p = map.p;
+    for (size_t end = code ? 0 : map.n; end && !is;) { /* from the end: steps rise from line to line */
+        size_t begin = end - 1;
+        while (begin && p[begin - 1] != '\n')
+            begin--;
+        is = is_eval(t, p + begin, end - 1 - begin, set, accuracy);
+        end = begin;
+    }
+    *found = is == 1;
+    file_map_close(&map);
+    mem_free(&t->ctx->alloc, path);
     return code;
+}
+
+int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const double shares[RSD_FORMATS], struct err *e) {
+    struct str line;
+    struct json_out o;
+    str_init(&line, &t->ctx->alloc);
+    json_begin(&o, &line, 0);
+    json_object(&o);
+    put_count(&o, "step", s->step);
+    put_number(&o, "loss", s->loss);
+    put_number(&o, "accuracy", s->accuracy);
+    put_number(&o, "lr", s->lr);
+    put_number(&o, "grad_norm", s->grad_norm);
+    put_number(&o, "weight", weight);
+    put_count(&o, "tokens", s->tokens);
+    put_number(&o, "seconds", s->seconds);
+    json_put_key(&o, "shares");
+    json_object(&o);
+    for (int f = 0; f < RSD_FORMATS; f++)
+        if (shares[f] > 0)
+            put_number(&o, rsd_format_name(f), shares[f]);
+    json_end_object(&o);
+    json_end_object(&o);
+    return log_line(t, &line, e);
 }

@@ -6,7 +6,6 @@
 #include "train/run.h"
 
 #include "core/hash.h"
-#include "reasondistill/evaluator.h"
 #include "train/schedule.h"
 
 #include <math.h>
@@ -80,6 +79,7 @@ static int open_data(rsd_trainer *t, struct err *e) {
     o.batch_tokens = (uint64_t)c->batch_tokens;
     o.max_enc = (int32_t)c->max_enc;
     o.max_dec = (int32_t)c->max_dec;
+    o.mix = (int32_t)c->mix;
     o.soft = loss_choices_soft(&c->loss);
     rsd_dataset_info info = {.size = sizeof info};
     int code = rsd_dataset_open(t->ctx, c->data, t->tok, &o, &t->data);
@@ -119,46 +119,19 @@ static int open_learning(rsd_trainer *t, struct err *e) {
     return code ? run_took(t->ctx, code, e) : 0;
 }
 
-static int open_evaluator(rsd_trainer *t, const struct eval_job *j, rsd_evaluator **out, struct err *e) {
-    rsd_evaluator_options o;
-    rsd_evaluator_options_init(&o, sizeof o);
-    o.demos = j->demos;
-    o.seed = (uint64_t)t->config.seed;
-    o.format = (int32_t)j->format;
-    o.shots = (int32_t)j->shots;
-    o.max_tokens = (int32_t)j->max_tokens;
-    o.batch = (int32_t)j->batch;
-    o.limit = (int32_t)j->limit;
-    int code = rsd_evaluator_open(t->ctx, t->model, t->tok, &o, out);
-    return code ? run_took(t->ctx, code, e) : 0;
-}
-
-/* Before the first step, not after the first thousand. */
-static int check_evals(rsd_trainer *t, struct err *e) {
-    for (size_t i = 0; i < t->config.evals.n && t->config.eval_every; i++) {
-        const struct eval_job *j = &t->config.evals.v[i];
-        rsd_evaluator *v = NULL;
-        if (!file_exists(j->data))
-            return err_set(e, ERR_NOTFOUND, "key \"eval\", %s: %s: no such file", j->name, j->data);
-        if (open_evaluator(t, j, &v, e))
-            return err_within(e, "key \"eval\", %s", j->name);
-        rsd_evaluator_close(v);
-    }
-    return 0;
-}
-
 static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err *e) {
     const struct allocator *a = &t->ctx->alloc;
     char *checkpoint = NULL;
     bool holds = false;
     str_init(&t->json, a);
+    t->at = (struct progress){.watched = NAN, .best = NAN};
     if (run_config_read(&t->config, a, run_json, e) || run_config_write(&t->config, &t->json, e))
         return e->code;
     if (!(t->dir = mem_strndup(a, t->config.out, strlen(t->config.out), e)) || file_join(a, &t->saves, e, t->dir, "checkpoints"))
         return e->code;
     if (run_dir_check(t, resume, &holds, e) || (holds && (run_dir_lock(t, e) || checkpoint_find(t, &checkpoint, e))))
         goto done;
-    if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e) || check_evals(t, e))
+    if (use_threads(t, e) || open_model(t, checkpoint, e) || open_data(t, e) || evals_check(t, e))
         goto done;
     if (!holds) {
         if (run_dir_lock(t, e) || run_dir_check(t, resume, &holds, e))
@@ -166,6 +139,7 @@ static int open_run(rsd_trainer *t, const char *run_json, int resume, struct err
         if (holds && err_set(e, ERR_BUSY, "%s: another process has just started this run", t->dir))
             goto done;
     }
+    t->at.stopped = t->config.patience && t->at.stale >= (uint64_t)t->config.patience;
     if (open_learning(t, e) || (checkpoint && checkpoint_restore(t, checkpoint, e)))
         goto done;
     if (!run_dir_cut(t, e))
@@ -227,7 +201,13 @@ static uint64_t batch_tokens(const rsd_batch *b) {
 struct sums {
     double weight, loss;
     uint64_t positions, correct, tokens;
+    double shares[RSD_FORMATS]; /* target tokens of each format times its weight in the loss */
 };
+
+static void add_shares(const rsd_trainer *t, const rsd_batch *b, struct sums *s) {
+    for (size_t i = 0; i < b->n; i++)
+        s->shares[b->formats[i]] += (double)(b->dec_offsets[i + 1] - b->dec_offsets[i]) * mixture_weight(t, b->formats[i]);
+}
 
 /* The weights of all batches of the step are known before the first is computed. *last: the last of them, still borrowed. */
 static int sum_weights(rsd_trainer *t, const rsd_batch **last, struct sums *s) {
@@ -237,6 +217,7 @@ static int sum_weights(rsd_trainer *t, const rsd_batch **last, struct sums *s) {
             return code;
         s->weight += rsd_loss_weight(*last);
         s->tokens += batch_tokens(*last);
+        add_shares(t, *last, s);
     }
     return RSD_OK;
 }
@@ -312,36 +293,41 @@ static int skip(rsd_trainer *t) {
     return RSD_OK;
 }
 
-static int evaluate(rsd_trainer *t, const struct eval_job *j, struct err *e) {
-    rsd_evaluator *v = NULL;
-    rsd_score score = {.size = sizeof score};
-    char *dir = run_path(t, e, "eval"), *path = run_path(t, e, "eval/step-%" PRIu64 "-%s.json", t->at.step, j->name);
-    if (dir && path && !dir_make(dir, e) && !open_evaluator(t, j, &v, e)) {
-        int code = rsd_evaluator_file(v, run_config_task(j), j->data, path, NULL, NULL, &score);
-        if (code)
-            run_took(t->ctx, code, e);
-        else
-            log_write(&t->ctx->log, LOG_INFO, "step %" PRIu64 ": %s: %" PRIu64 " of %" PRIu64 " correct", t->at.step, j->name,
-                      score.correct, score.n);
-        rsd_evaluator_close(v);
-    }
-    mem_free(&t->ctx->alloc, dir);
-    mem_free(&t->ctx->alloc, path);
-    return e->code;
+/* The evaluations of this step. A checkpoint that is there already, of a run that was stopped in the middle of them, is told. */
+static int evaluate(rsd_trainer *t, struct err *e) {
+    bool best = false;
+    int code = evals_run(t, e);
+    if (code || (t->saved && (code = checkpoint_note(t, e))))
+        return code;
+    if (t->saved || (code = checkpoint_is_among_best(t, &best, e)) || !best)
+        return code;
+    code = rsd_trainer_save(t);
+    return code ? run_took(t->ctx, code, e) : 0;
 }
 
-/* What a finished step leaves on the disk. Metrics and evaluations come before the checkpoint: a run that goes on from it
- * lacks none. */
-static int record(rsd_trainer *t, const rsd_step *s, double weight, struct err *e) {
-    if (due(t, t->config.log_every, true) && run_dir_log_step(t, s, weight, e))
-        return e->code;
-    for (size_t i = 0; due(t, t->config.eval_every, true) && i < t->config.evals.n; i++)
-        if (evaluate(t, &t->config.evals.v[i], e))
-            return e->code;
-    if (!due(t, t->config.save_every, false))
-        return 0;
-    int code = rsd_trainer_save(t);
+static int log_step(rsd_trainer *t, const rsd_step *s, const struct sums *sums, struct err *e) {
+    double sum = 0, shares[RSD_FORMATS];
+    for (int f = 0; f < RSD_FORMATS; f++)
+        sum += sums->shares[f];
+    for (int f = 0; f < RSD_FORMATS; f++)
+        shares[f] = sum > 0 ? sums->shares[f] / sum : 0;
+    return run_dir_log_step(t, s, sums->weight, shares, e);
+}
+
+/* Evaluations, then the checkpoint: a run that goes on from it lacks none. */
+static int settle(rsd_trainer *t, struct err *e) {
+    int code = evals_pending(t) ? evaluate(t, e) : 0;
+    if (code || t->saved || !t->at.step || !due(t, t->config.save_every, false))
+        return code;
+    code = rsd_trainer_save(t);
     return code ? run_took(t->ctx, code, e) : 0;
+}
+
+static void tell_evaluations(const rsd_trainer *t, rsd_step *out) {
+    out->watched = t->at.watched;
+    out->best = t->at.best;
+    out->best_step = t->at.best_step;
+    out->stopped = t->at.stopped;
 }
 
 static void smooth(rsd_trainer *t, double seconds, double tokens) {
@@ -350,23 +336,13 @@ static void smooth(rsd_trainer *t, double seconds, double tokens) {
     t->mean_tokens = first ? tokens : SMOOTH * t->mean_tokens + (1 - SMOOTH) * tokens;
 }
 
-int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
-    struct err e = {0};
-    if (!t)
-        return RSD_EINVAL;
-    if (!out || out->size < sizeof *out)
-        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_trainer_step: set size of rsd_step to sizeof(rsd_step)");
+/* The update, counted. */
+static int learn(rsd_trainer *t, rsd_step *out, struct sums *s) {
     const struct run_config *c = &t->config;
-    *out = (rsd_step){.size = out->size, .step = t->at.step, .steps = (uint64_t)c->steps};
-    if (t->at.step >= (uint64_t)c->steps)
-        return RSD_END;
-    if (t->torn)
-        return ctx_fail(t->ctx, RSD_ESTATE, "rsd_trainer_step: the weights stand between two steps: open the run again");
     double begin = clock_seconds(), norm = NAN;
     struct schedule schedule = {(enum schedule_kind)c->schedule, c->lr, run_config_warmup(c), (uint64_t)c->steps};
     double lr = rsd_optimizer_rate(t->opt, schedule_rate(&schedule, t->at.step));
-    struct sums s = {0};
-    int code = update(t, lr, &s, &norm);
+    int code = update(t, lr, s, &norm);
     if (t->torn)
         return torn_step(t, code);
     bool skipped = code == RSD_ENUMERIC;
@@ -379,29 +355,72 @@ int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
     t->at.step++;
     t->at.position += (uint64_t)c->accumulate;
     t->at.updates = rsd_optimizer_steps(t->opt);
+    t->at.watched = NAN;
     t->saved = false;
 
     out->step = t->at.step;
-    out->loss = skipped ? NAN : s.loss;
+    out->loss = skipped ? NAN : s->loss;
     out->lr = lr;
     out->grad_norm = norm;
-    out->accuracy = s.positions ? (double)s.correct / (double)s.positions : 0;
-    out->tokens = s.tokens;
+    out->accuracy = s->positions ? (double)s->correct / (double)s->positions : 0;
+    out->tokens = s->tokens;
     out->seconds = clock_seconds() - begin;
-    smooth(t, out->seconds, (double)s.tokens);
+    smooth(t, out->seconds, (double)s->tokens);
     out->tokens_per_second = t->mean_seconds > 0 ? t->mean_tokens / t->mean_seconds : 0;
     out->seconds_left = t->mean_seconds * (double)(out->steps - out->step);
-    return ctx_return(t->ctx, record(t, out, s.weight, &e), &e);
+    return RSD_OK;
+}
+
+static int step(rsd_trainer *t, rsd_step *out) {
+    struct err e = {0};
+    struct sums s = {0};
+    int code = 0;
+    if (t->torn)
+        return ctx_fail(t->ctx, RSD_ESTATE, "rsd_trainer_step: the weights stand between two steps: open the run again");
+    if (!t->at.step)
+        code = mixture_make(t, &e);
+    if (!code && evals_pending(t)) /* before the first step, or of a run that was stopped while it evaluated */
+        code = settle(t, &e);
+    if (code)
+        return ctx_return(t->ctx, code, &e);
+    if (t->at.step >= (uint64_t)t->config.steps || t->at.stopped)
+        return RSD_END;
+    if ((code = learn(t, out, &s)))
+        return code;
+    code = due(t, t->config.log_every, true) ? log_step(t, out, &s, &e) : 0;
+    code = code ? code : settle(t, &e);
+    return ctx_return(t->ctx, code, &e);
+}
+
+int rsd_trainer_step(rsd_trainer *t, rsd_step *out) {
+    if (!t)
+        return RSD_EINVAL;
+    if (!out || out->size < sizeof out->size)
+        return ctx_fail(t->ctx, RSD_EINVAL, "rsd_trainer_step: set size of rsd_step to sizeof(rsd_step)");
+    rsd_step s = {.size = out->size, .step = t->at.step, .steps = (uint64_t)t->config.steps};
+    int code = step(t, &s);
+    tell_evaluations(t, &s);
+    memcpy(out, &s, s.size < sizeof s ? s.size : sizeof s);
+    return code;
+}
+
+void rsd_trainer_set_progress(rsd_trainer *t, rsd_progress_fn fn, void *user) {
+    if (!t)
+        return;
+    t->progress = fn;
+    t->progress_user = user;
 }
 
 int rsd_trainer_run(rsd_trainer *t, rsd_step_fn fn, void *user) {
     for (;;) {
         rsd_step s = {.size = sizeof s};
         int code = rsd_trainer_step(t, &s);
-        if (code == RSD_END)
-            return rsd_trainer_save(t);
         if (code < 0)
             return code;
+        if (code) { /* RSD_END, RSD_AGAIN */
+            int saved = rsd_trainer_save(t);
+            return saved < 0 ? saved : code == RSD_END ? RSD_OK : code;
+        }
         int stop = fn ? fn(user, &s) : 0;
         if (stop) {
             code = rsd_trainer_save(t);
@@ -434,10 +453,9 @@ int rsd_trainer_print_config(rsd_ctx *ctx, const char *run_json, const char **js
     struct run_config c;
     if (!ctx || !json)
         return RSD_EINVAL;
-    if (!run_json)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_trainer_print_config: no configuration file");
     str_clear(&ctx->text);
-    if (!run_config_read(&c, &ctx->alloc, run_json, &e))
+    int code = run_json ? run_config_read(&c, &ctx->alloc, run_json, &e) : run_config_defaults(&c, &ctx->alloc, &e);
+    if (!code)
         run_config_write(&c, &ctx->text, &e);
     run_config_free(&c);
     *json = e.code ? NULL : str_z(&ctx->text);

@@ -167,6 +167,8 @@ TABLE: list[tuple[str, int, str]] = [
     ("train {run_bad_lr}", 1, "run_bad_lr: key \"lr\": expected a number from 0 to 1000, found -1"),
     ("train {run_no_data}", 1, "missing/dataset.json: cannot be opened"),
     ("train {run_tokenizer}", 1, "the tokenizer has 422 pieces, the model's vocabulary has 40: they do not belong together"),
+    ("train {run_leak}", 1, "key \"eval\", dev: data: question 1 (\"train-00000\") also stands in train.jsonl: question 1"),
+    ("train {run_no_sets}", 1, "run_no_sets: key \"patience\": needs evaluations"),
     ("train {run_too_long}", 1, "all 3...items are longer than max_enc 1"),
 ]
 
@@ -248,6 +250,8 @@ def bad(world: World) -> World:
     run_json(world, "run_no_data", data="missing")
     run_json(world, "run_tokenizer", model="small_vocabulary")
     run_json(world, "run_too_long", max_enc=1)
+    run_json(world, "run_leak", eval_every=2, eval=[{"task": "jsonl", "data": "train.jsonl", "name": "dev"}])
+    run_json(world, "run_no_sets", patience=2)
     return world
 
 

@@ -53,3 +53,37 @@ def test_what_is_held_out_is_left_out_and_counted(world: World, tmp_path: Path) 
     assert (counts["questions"], counts["held_out"]) == (len(questions) - 3, 3)
     assert counts["kept"] + counts["wrong"] + counts["unknown"] + counts["no_question"] == counts["replies"]
     assert b"(3 held out)" in result.stderr
+
+
+def test_what_each_format_weighs_is_printed_and_kept(world: World, tmp_path: Path) -> None:
+    config = {**json.loads(world.read("run.json")), "out": str(tmp_path / "run"), "formats": {"zs-cot": 1, "zs-ao": 1}, "steps": 1}
+    result = world.run("train", world.write("mixed.json", config))
+    assert result.returncode == 0, result.stderr
+    printed = {line.split()[0]: line.split()[1:] for line in result.stderr.decode().splitlines() if line.startswith("zs-")}
+    kept = json.loads((tmp_path / "run/mixture.json").read_bytes())["formats"]
+    assert list(printed) == ["zs-ao", "zs-cot"] == sorted(kept)
+    for name, (items, targets, loss, _, gradient, _) in printed.items():
+        assert (int(items), int(targets)) == (kept[name]["items"], kept[name]["targets"])
+        assert abs(float(loss) - 100 * kept[name]["loss_share"]) < 0.01 and abs(float(gradient) - 100 * kept[name]["gradient_share"]) < 0.01
+    assert kept["zs-cot"]["loss_share"] > 0.7  # half of the items, most of the loss
+    line = json.loads((tmp_path / "run/metrics.jsonl").read_bytes())
+    assert abs(sum(line["shares"].values()) - 1) < 1e-9
+
+
+def test_a_run_that_gets_no_better_ends_early(world: World, tmp_path: Path) -> None:
+    dev = {"task": "jsonl", "data": "heldout.jsonl", "limit": 2, "max_tokens": 2, "name": "dev"}
+    config = {**json.loads(world.read("run.json")), "out": str(tmp_path / "run"), "steps": 50, "lr": 0, "eval_every": 1, "patience": 2, "eval": [dev]}
+    result = world.run("train", world.write("stop.json", config))
+    assert result.returncode == 0, result.stderr
+    assert b"stopped early at step 3: the best was step 1, accuracy 0.0 %" in result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_bytes().splitlines()]
+    assert [(x["step"], x.get("set")) for x in lines] == [(1, None), (1, "dev"), (2, None), (2, "dev"), (3, None), (3, "dev"), (3, None)]
+    assert lines[-1] == {"step": 3, "stopped": "patience", "best_step": 1, "best": 0}
+    assert (tmp_path / "run/checkpoints/step-3/trainer.json").exists()
+
+
+def test_the_defaults_are_printed_without_a_configuration(world: World) -> None:
+    defaults = json.loads(world.done("train", "--print-config"))
+    assert defaults["model"] is None and defaults["lr"] == 5e-4 and defaults["patience"] == 0 and defaults["mix"] == "items"
+    explained = world.done("train", "--explain-config")
+    assert all(f"\n{key} " in "\n" + explained for key in defaults)

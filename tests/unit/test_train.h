@@ -12,5 +12,6 @@ Suite *train_config_suite(void);
 Suite *train_optimizer_suite(void);
 Suite *train_mixed_suite(void);
 Suite *train_run_suite(void);
+Suite *train_watch_suite(void);
 
 #endif

@@ -190,6 +190,38 @@ START_TEST(evaluations_need_names_of_their_own) {
 }
 END_TEST
 
+#define TWO_SETS                                                                                                                 \
+    ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"f\", \"name\": \"a\"}, {\"task\": \"bbh\", \"data\": \"f\", \"kind\": "      \
+    "\"ood\", \"name\": "                                                                                                        \
+    "\"b\"}, {\"task\": \"jsonl\", \"data\": \"f\", \"kind\": \"seen\", \"name\": \"c\"}]"
+
+START_TEST(watched_are_a_set_a_kind_or_all_that_are_not_trained_on) {
+    static const struct {
+        const char *key;
+        bool watched[3];
+    } cases[] = {{"", {true, true, false}},
+                 {", \"watch\": \"id\"", {true, false, false}},
+                 {", \"watch\": \"ood\"", {false, true, false}},
+                 {", \"watch\": \"a\"", {true, false, false}},
+                 {", \"watch\": \"c\"", {false, false, true}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1000];
+        snprintf(text, sizeof text, MINIMAL TWO_SETS ", \"eval_every\": 1, \"patience\": 2%s", cases[i].key);
+        struct run_config c = read_good(text);
+        for (size_t k = 0; k < 3; k++)
+            ck_assert_int_eq(run_config_watches(&c, &c.evals.v[k]), cases[i].watched[k]);
+        run_config_free(&c);
+    }
+    refuse(MINIMAL TWO_SETS ", \"watch\": \"d\"", "key \"watch\": expected");
+    refuse(MINIMAL ", \"watch\": \"id\"", "key \"watch\": expected");
+    refuse(MINIMAL TWO_SETS ", \"patience\": 2", "key \"patience\": needs evaluations");
+    refuse(MINIMAL ", \"keep_best\": 2, \"eval_every\": 1", "key \"keep_best\": needs evaluations");
+    refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"f\", \"name\": \"ood\"}]", "stands for all evaluations");
+    refuse(MINIMAL ", \"eval\": [{\"task\": \"gsm8k\", \"data\": \"f\", \"kind\": \"in\"}]", "\"id\"");
+    refuse(MINIMAL ", \"mix\": \"tokens\"", "\"targets\"");
+}
+END_TEST
+
 START_TEST(only_keys_that_do_not_touch_the_weights_may_change_in_a_run) {
     struct run_config a = read_good(MINIMAL), b = read_good(MINIMAL ", \"save_every\": 3, \"threads\": 2, \"log_every\": 9"),
                       c = read_good(MINIMAL ", \"lr\": 0.25");
@@ -269,6 +301,7 @@ Suite *train_config_suite(void) {
     tcase_add_test(c, values_out_of_range_are_refused);
     tcase_add_test(c, missing_keys_say_what_they_are_for);
     tcase_add_test(c, evaluations_need_names_of_their_own);
+    tcase_add_test(c, watched_are_a_set_a_kind_or_all_that_are_not_trained_on);
     tcase_add_test(c, only_keys_that_do_not_touch_the_weights_may_change_in_a_run);
     tcase_add_test(c, warm_up_is_steps_or_a_share);
     tcase_add_test(c, help_names_every_key_that_is_printed);

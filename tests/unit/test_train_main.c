@@ -12,5 +12,6 @@ int main(void) {
     srunner_add_suite(r, train_optimizer_suite());
     srunner_add_suite(r, train_mixed_suite());
     srunner_add_suite(r, train_run_suite());
+    srunner_add_suite(r, train_watch_suite());
     return test_run(r);
 }

@@ -162,7 +162,12 @@ class OptimizerOptions(Structure):
 class Step(Structure):
     _fields_ = [("size", c_size_t), ("step", c_uint64), ("steps", c_uint64)] + \
                [(n, c_double) for n in ("loss", "lr", "grad_norm", "accuracy", "seconds", "tokens_per_second", "seconds_left")] + \
-               [("tokens", c_uint64)]
+               [("tokens", c_uint64), ("watched", c_double), ("best", c_double), ("best_step", c_uint64), ("stopped", c_int32), ("reserved", c_int32)]
+
+
+class Mixture(Structure):
+    _fields_ = [("size", c_size_t), ("items", c_uint64 * 8), ("targets", c_uint64 * 8), ("loss", c_double * 8), ("norm", c_double * 8),
+                ("gradient", c_double * 8), ("batches", c_uint64), ("batch_items", c_uint64 * 8)]
 
 
 class Paired(Structure):
@@ -198,7 +203,7 @@ STRUCTURES = {
     "rsd_build_options": BuildOptions, "rsd_build_report": BuildReport, "rsd_dataset_options": DatasetOptions,
     "rsd_dataset_info": DatasetInfo, "rsd_param": Param, "rsd_t5_info": T5Info, "rsd_tile": Tile,
     "rsd_generate_options": GenerateOptions, "rsd_loss_options": LossOptions, "rsd_loss_result": LossResult,
-    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_paired": Paired, "rsd_fit": Fit, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
+    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_mixture": Mixture, "rsd_paired": Paired, "rsd_fit": Fit, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
 }
 
 _P = c_void_p  # any handle
@@ -245,6 +250,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_dataset_disjoint": (c_int, [_P, c_char_p]),
     "rsd_dataset_options_init": (c_int, [POINTER(DatasetOptions), c_size_t]),
     "rsd_dataset_open": (c_int, [_P, c_char_p, _P, POINTER(DatasetOptions), _OUT]), "rsd_dataset_close": (None, [_P]),
+    "rsd_dataset_batch_of": (c_int, [_P, c_uint64, c_uint32, POINTER(POINTER(Batch))]),
     "rsd_dataset_batch": (c_int, [_P, c_uint64, POINTER(POINTER(Batch))]), "rsd_dataset_info_get": (c_int, [_P, POINTER(DatasetInfo)]),
     "rsd_t5_open": (c_int, [_P, c_char_p, _OUT]), "rsd_t5_create": (c_int, [_P, c_char_p, c_uint64, _OUT]),
     "rsd_t5_open_as": (c_int, [_P, c_char_p, c_int, _OUT]),
@@ -270,6 +276,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_optimizer_backward": (c_int, [_P, c_double, POINTER(c_double)]), "rsd_optimizer_rate": (c_double, [_P, c_double]),
     "rsd_optimizer_step": (c_int, [_P, c_double, POINTER(c_double)]), "rsd_optimizer_steps": (c_uint64, [_P]),
     "rsd_trainer_open": (c_int, [_P, c_char_p, c_int, _OUT]), "rsd_trainer_close": (None, [_P]), "rsd_trainer_config": (c_char_p, [_P]),
+    "rsd_trainer_mixture": (c_int, [_P, POINTER(Mixture)]), "rsd_trainer_set_progress": (None, [_P, ProgressFn, c_void_p]),
     "rsd_trainer_step": (c_int, [_P, POINTER(Step)]), "rsd_trainer_save": (c_int, [_P]), "rsd_trainer_directory": (c_char_p, [_P]),
     "rsd_evaluator_options_init": (c_int, [POINTER(EvaluatorOptions), c_size_t]),
     "rsd_evaluator_open": (c_int, [_P, _P, _P, POINTER(EvaluatorOptions), _OUT]), "rsd_evaluator_close": (None, [_P]),

@@ -42,6 +42,20 @@ class Step:
     grad_norm: float
     accuracy: float
     seconds: float
+    watched: float  # mean accuracy of the watched evaluations after this step, NaN without
+    best: float
+    best_step: int
+    stopped: bool  # early: evaluations no longer got better
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a format weighs in a run: its items and target tokens in an epoch, its shares of the summed loss and of the gradient (NaN: not measured)."""
+
+    items: int
+    targets: int
+    loss: float
+    gradient: float
 
 
 class Trainer(Handle):
@@ -56,7 +70,14 @@ class Trainer(Handle):
     def __iter__(self) -> Iterator[Step]:
         s = _ffi.Step(size=ctypes.sizeof(_ffi.Step))
         while self.check(lib.rsd_trainer_step(self.pointer, byref(s))) != _ffi.END:
-            yield Step(s.step, s.steps, s.loss, s.lr, s.grad_norm, s.accuracy, s.seconds)
+            yield Step(s.step, s.steps, s.loss, s.lr, s.grad_norm, s.accuracy, s.seconds, s.watched, s.best, s.best_step, bool(s.stopped))
+
+    @property
+    def mixture(self) -> dict[str, Share]:
+        """By format. The gradient is measured before the first step."""
+        m = _ffi.Mixture(size=ctypes.sizeof(_ffi.Mixture))
+        self.check(lib.rsd_trainer_mixture(self.pointer, byref(m)))
+        return {lib.rsd_format_name(f).decode(): Share(m.items[f], m.targets[f], m.loss[f], m.gradient[f]) for f in range(4) if m.items[f]}
 
     def save(self) -> None:
         self.check(lib.rsd_trainer_save(self.pointer))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reasondistill import Context, Error, build_dataset, convert_questions
+from conftest import CONFIG
+from reasondistill import T5, Context, Error, Trainer, build_dataset, convert_questions
 
 QUESTIONS = "".join(json.dumps({"id": f"q{i}", "question": f"What is {i} plus one?", "answer": str(i + 1)}) + "\n" for i in range(4))
 
@@ -31,3 +32,21 @@ def test_questions_that_are_held_out_are_refused_or_left_out(ctx: Context, tmp_p
     assert report["questions"] == 3 and report["held_out"] == 1
     with pytest.raises(Error, match="is there already"):
         build_dataset(ctx, **{**build, "hold_out": ()})
+
+
+def test_a_trainer_tells_its_mixture_and_how_it_stands(ctx: Context, pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(QUESTIONS)
+    (tmp_path / "dev.jsonl").write_text(QUESTIONS.replace("plus one", "minus one"))
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 32128}))
+    with T5.create(ctx, tmp_path / "config.json") as m:
+        m.save(tmp_path / "model", tokenizer=pack / "tokenizer/spiece.model")
+    build_dataset(ctx, tmp_path / "q.jsonl", None, tmp_path / "data", formats=5, shots=1)
+    dev = {"task": "jsonl", "data": str(tmp_path / "dev.jsonl"), "format": "zs-ao", "max_tokens": 2, "name": "dev"}
+    (tmp_path / "run.json").write_text(json.dumps({"model": str(tmp_path / "model"), "data": str(tmp_path / "data"), "out": str(tmp_path / "run"),
+                                                   "lr": 0, "steps": 9, "loss": "ce", "eval_every": 1, "patience": 1, "eval": [dev]}))
+    with Trainer(ctx, tmp_path / "run.json") as t:
+        mixture = t.mixture
+        assert list(mixture) == ["zs-ao", "ic-ao"] and mixture["zs-ao"].items == 4
+        assert abs(sum(x.loss for x in mixture.values()) - 1) < 1e-9 and abs(sum(x.gradient for x in mixture.values()) - 1) < 1e-9
+        steps = list(t)
+    assert [(s.step, s.watched, s.best_step, s.stopped) for s in steps] == [(1, 0, 1, False), (2, 0, 1, True)]
