@@ -4,7 +4,12 @@
 
 #include "cli/cli.h"
 
-enum { BENCH_STEPS = 1000 }; /* at most */
+enum { BENCH_STEPS = 1000, BENCH_THREADS = 1024 }; /* at most */
+
+struct thread_time {
+    long id;
+    long long ns;
+};
 
 struct bench {
     /* as given on the command line */
@@ -18,7 +23,9 @@ struct bench {
     rsd_t5_info info;
     int32_t *ids; /* random input and target ids, end to end */
     uint32_t *enc_offsets, *dec_offsets;
-    double seconds[BENCH_STEPS]; /* of each step, for bench_put_seconds */
+    double seconds[BENCH_STEPS];              /* of each step, for bench_put_seconds */
+    struct thread_time before[BENCH_THREADS]; /* the first measured step */
+    size_t n_threads;
     struct str text;
     struct json_out out;
 };
@@ -35,8 +42,10 @@ double bench_median(double *v, size_t n); /* sorts v */
 double bench_lap(double *since);          /* seconds since *since, which becomes now */
 void bench_put(struct bench *b, const char *key, double v);
 double bench_put_seconds(struct bench *b); /* "seconds", "seconds_min" of b->seconds[0..steps); the median */
-/* "threads_alive" of this process, and "threads_busy": those that ran at least a twentieth as long as the busiest (a BLAS may keep
- * threads that sleep). Nothing where the system does not tell. To be called before peaks are measured. */
+/* Before the first measured step; then, after the last and before peaks are measured: "threads_alive" of this process, and
+ * "threads_busy", those that ran at least a twentieth as long as the busiest (a BLAS may keep threads that sleep). Nothing where the
+ * system does not tell. */
+void bench_watch_threads(struct bench *b);
 void bench_put_threads(struct bench *b);
 
 /* ---- the model and its work ---- */

@@ -45,6 +45,8 @@ int bench_generate(struct bench *b) {
     if (bench_make_model(b) || bench_make_batch(b, (size_t)b->batch, (size_t)b->enc, 1))
         return EXIT_FAILED;
     for (int64_t s = -1; s < b->steps; s++) {
+        if (s == 0)
+            bench_watch_threads(b);
         double times[2];
         uint64_t tokens[2];
         for (int run = 0; run < 2; run++) /* one token, then all: the difference is decoding alone */
@@ -95,6 +97,8 @@ int bench_encode(struct bench *b) {
         return EXIT_FAILED;
     const rsd_batch batch = bench_batch(b, (size_t)b->batch, (size_t)b->enc);
     for (int64_t s = -1; s < b->steps; s++) {
+        if (s == 0)
+            bench_watch_threads(b);
         double start = clock_seconds();
         if (rsd_t5_forward(b->m, &batch, RSD_INFER))
             return cli_failed(b->ctx);
@@ -135,6 +139,8 @@ int bench_open(struct bench *b) {
     const char *dir = b->model ? b->model : made;
     b->batch = 1;
     for (int64_t s = -1; s < b->steps && status == EXIT_OK; s++) {
+        if (s == 0)
+            bench_watch_threads(b);
         uint64_t tokens;
         rsd_t5 *m = NULL;
         double start = clock_seconds(), opened = 0, more = 0;

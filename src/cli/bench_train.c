@@ -92,6 +92,8 @@ static int run(struct bench *b, struct training *t) {
     double none[PHASES];
     for (int64_t s = -1; s < b->steps; s++) { /* step -1 warms up: memory is touched for the first time */
         const rsd_batch *batch = &t->fixed;
+        if (s == 0)
+            bench_watch_threads(b);
         double p[PHASES] = {0}, start = clock_seconds();
         if (t->data && rsd_dataset_batch(t->data, s < 0 ? 0 : (uint64_t)s, &batch))
             return cli_failed(b->ctx);
