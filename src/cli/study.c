@@ -187,6 +187,29 @@ static int read_points(struct scaling *s, const char *path, struct err *e) {
     return e->code || s->n ? e->code : err_set(e, ERR_FORMAT, "%s: holds no points", path);
 }
 
+static void put_numbers(struct json_out *j, const char *key, const double *v, size_t n) {
+    json_put_key(j, key);
+    json_array(j);
+    for (size_t i = 0; i < n; i++)
+        json_put_double(j, v[i]);
+    json_end_array(j);
+}
+
+static void put_points(struct json_out *j, const struct scaling *s) {
+    json_put_key(j, "series");
+    json_array(j);
+    for (size_t i = 0; i < s->n; i++) {
+        json_object(j);
+        json_put_key(j, "name");
+        json_put_z(j, s->v[i].name);
+        put_numbers(j, "log10_parameters", s->v[i].x, s->v[i].n);
+        put_numbers(j, "accuracy", s->v[i].y[Y_ACCURACY], s->v[i].n);
+        put_numbers(j, "log_odds", s->v[i].y[Y_LOG_ODDS], s->v[i].n);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
 static void put_fit(struct json_out *j, const char *series, const char *of, const rsd_fit *f) {
     const struct {
         const char *key;
@@ -261,12 +284,16 @@ int verb_scaling(const struct verb *v, int argc, char **argv) {
         status = cli_err(&e);
         goto done;
     }
+    json_object(&j);
+    put_points(&j, s);
+    json_put_key(&j, "fits");
     json_array(&j);
     for (size_t i = 0; i < s->n; i++)
         fit(s->v[i].name, s->v[i].x, (const double *const[]){s->v[i].y[0], s->v[i].y[1]}, s->v[i].n, &j);
     if (s->n == 2)
         fit_difference(&s->v[0], &s->v[1], &j);
     json_end_array(&j);
+    json_end_object(&j);
     str_addc(&text, '\n');
     status = str_status(&text, &e) || (out && file_replace(&mem_std, out, text.p, text.n, &e)) ? cli_err(&e) : EXIT_OK;
 done:

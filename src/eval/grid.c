@@ -17,7 +17,7 @@ int rsd_grid_options_init(rsd_grid_options *o, size_t size) {
     return options_init(o, size, &grid_defaults, sizeof grid_defaults, NULL);
 }
 
-static char *keep(const rsd_grid *g, const char *s, struct err *e) {
+char *grid_keep(const rsd_grid *g, const char *s, struct err *e) {
     return s ? mem_strndup(&g->ctx->alloc, s, strlen(s), e) : NULL;
 }
 
@@ -38,8 +38,8 @@ int rsd_grid_open(rsd_ctx *ctx, const rsd_grid_options *options, rsd_grid **out)
     g->ctx = ctx;
     g->o = o;
     str_init(&g->text, &ctx->alloc);
-    g->o.cache = g->cache = keep(g, o.cache, &e);
-    g->o.demos = g->demos = keep(g, o.demos, &e);
+    g->o.cache = g->cache = grid_keep(g, o.cache, &e);
+    g->o.demos = g->demos = grid_keep(g, o.demos, &e);
     if (e.code) {
         rsd_grid_close(g);
         return ctx_return(ctx, e.code, &e);
@@ -67,6 +67,10 @@ void rsd_grid_close(rsd_grid *g) {
     }
     mem_free(a, g->sets);
     mem_free(a, g->rows);
+    for (size_t i = 0; i < g->n_sweep; i++)
+        mem_free(a, g->sweep[i]);
+    mem_free(a, g->sweep);
+    mem_free(a, g->run);
     mem_free(a, g->cache);
     mem_free(a, g->demos);
     str_free(&g->text);
@@ -81,7 +85,7 @@ static char *make_name(const rsd_grid *g, const rsd_grid_set *set, struct err *e
     const char *slash = strrchr(set->data, '/'), *from = slash && slash[1] ? slash + 1 : set->data, *dot = strrchr(from, '.');
     const size_t n = dot && dot > from ? (size_t)(dot - from) : strlen(from);
     snprintf(name, sizeof name, "%.*s %s", (int)(n < 100 ? n : 100), from, rsd_format_name(set->format));
-    return keep(g, name, e);
+    return grid_keep(g, name, e);
 }
 
 int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *set) {
@@ -98,10 +102,10 @@ int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *set) {
     if (g->n_rows)
         return ctx_fail(ctx, RSD_ESTATE, "rsd_grid_add_set: there are rows already, which lack the set");
     struct grid_set s = {.format = set->format, .role = set->role};
-    s.name = set->name ? keep(g, set->name, &e) : make_name(g, set, &e);
-    s.task = keep(g, set->task, &e);
-    s.data = keep(g, set->data, &e);
-    s.demos = keep(g, set->demos ? set->demos : g->o.demos, &e);
+    s.name = set->name ? grid_keep(g, set->name, &e) : make_name(g, set, &e);
+    s.task = grid_keep(g, set->task, &e);
+    s.data = grid_keep(g, set->data, &e);
+    s.demos = grid_keep(g, set->demos ? set->demos : g->o.demos, &e);
     for (size_t i = 0; i < g->n_sets && !e.code; i++)
         if (!strcmp(g->sets[i].name, s.name))
             err_set(&e, ERR_INVALID, "two sets are called \"%.100s\": give one another name (NAME=...)", s.name);
@@ -172,7 +176,7 @@ int grid_add_row(rsd_grid *g, const char *name, double x, rsd_t5 *model, rsd_tok
                  struct grid_progress *p) {
     const struct allocator *a = &g->ctx->alloc;
     struct err e = {0};
-    struct grid_row r = {.x = x, .name = keep(g, name, &e), .scores = mem_zero(a, g->n_sets, sizeof *r.scores, &e)};
+    struct grid_row r = {.x = x, .name = grid_keep(g, name, &e), .scores = mem_zero(a, g->n_sets, sizeof *r.scores, &e)};
     int code = e.code ? e.code : mem_reserve(a, &g->rows, &g->rows_cap, g->n_rows + 1, sizeof *g->rows, &e);
     code = code ? ctx_return(g->ctx, code, &e) : 0;
     for (size_t i = 0; i < g->n_sets && !code; i++) {

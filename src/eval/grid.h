@@ -25,6 +25,9 @@ struct rsd_grid {
     size_t n_sets, sets_cap;
     struct grid_row *rows;
     size_t n_rows, rows_cap;
+    /* Where the rows came from: a run; a sweep's base and what was tuned from it. NULL, none: the caller. */
+    char *run, **sweep;
+    size_t n_sweep, sweep_cap;
     struct str text;
 };
 
@@ -38,6 +41,7 @@ struct grid_progress {
 int grid_add_row(rsd_grid *g, const char *name, double x, rsd_t5 *model, rsd_tokenizer *tok, const char *cache,
                  struct grid_progress *p);
 
+char *grid_keep(const rsd_grid *g, const char *s, struct err *e); /* a copy; NULL stays NULL */
 double grid_share(const rsd_grid *g, size_t row, size_t set);
 
 #endif

@@ -60,9 +60,9 @@ int rsd_grid_text(rsd_grid *g, const char **text) {
         add_cells(g, s, r);
         str_addz(s, rsd_grid_front(g, r) ? "  *\n" : "\n");
     }
-    str_addf(s, "\nAccuracy in percent (%s parser); * no other is better in and out of distribution. What each rule chooses:\n",
-             parsers[g->o.parser]);
-    for (int rule = 0; rule < RSD_RULES; rule++) {
+    str_addf(s, "\nAccuracy in percent (%s parser); * no other is better in and out of distribution.%s\n", parsers[g->o.parser],
+             g->n_sweep ? "" : " What each rule chooses:");
+    for (int rule = 0; rule < RSD_RULES && !g->n_sweep; rule++) {
         size_t row = 0;
         str_addf(s, "%-*s", first, rsd_rule_name(rule));
         if (rsd_grid_choose(g, rule, &row)) {
@@ -136,12 +136,40 @@ static void put_sets(struct json_out *j, const rsd_grid *g) {
     json_end_array(j);
 }
 
+static void put_list(struct json_out *j, const char *key, char *const *v, size_t n) {
+    json_put_key(j, key);
+    json_array(j);
+    for (size_t i = 0; i < n; i++)
+        json_put_z(j, v[i]);
+    json_end_array(j);
+}
+
+static void put_rules(struct json_out *j, const rsd_grid *g) {
+    json_put_key(j, "rules");
+    json_array(j);
+    for (int rule = 0; rule < RSD_RULES; rule++) {
+        size_t row = 0;
+        if (rsd_grid_choose(g, rule, &row))
+            continue;
+        json_object(j);
+        put_z(j, "rule", rsd_rule_name(rule));
+        put_int(j, "row", row);
+        put_row(j, g, row);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
 int rsd_grid_json(rsd_grid *g, const char **text) {
     struct err e = {0};
     struct json_out j;
     str_clear(&g->text);
     json_begin(&j, &g->text, 1);
     json_object(&j);
+    if (g->run)
+        put_z(&j, "run", g->run);
+    if (g->n_sweep)
+        put_list(&j, "sweep", g->sweep, g->n_sweep);
     put_z(&j, "parser", parsers[g->o.parser]);
     put_sets(&j, g);
     json_put_key(&j, "rows");
@@ -154,19 +182,8 @@ int rsd_grid_json(rsd_grid *g, const char **text) {
         json_end_object(&j);
     }
     json_end_array(&j);
-    json_put_key(&j, "rules");
-    json_array(&j);
-    for (int rule = 0; rule < RSD_RULES; rule++) {
-        size_t row = 0;
-        if (rsd_grid_choose(g, rule, &row))
-            continue;
-        json_object(&j);
-        put_z(&j, "rule", rsd_rule_name(rule));
-        put_int(&j, "row", row);
-        put_row(&j, g, row);
-        json_end_object(&j);
-    }
-    json_end_array(&j);
+    if (!g->n_sweep)
+        put_rules(&j, g);
     json_end_object(&j);
     str_addc(&g->text, '\n');
     int code = str_status(&g->text, &e);

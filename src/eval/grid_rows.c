@@ -74,6 +74,8 @@ int rsd_grid_run(rsd_grid *g, const char *run, rsd_progress_fn progress, void *u
         return ctx_fail(g->ctx, RSD_EINVAL, "rsd_grid_run: a run and at least one set are needed");
     if (file_join(a, &dir, &e, run, "checkpoints") || find_steps(a, dir, &s, &e) || file_join(a, &own, &e, run, "eval"))
         code = ctx_return(g->ctx, e.code, &e);
+    if (!code && !g->run && !(g->run = grid_keep(g, run, &e)))
+        code = ctx_return(g->ctx, e.code, &e);
     struct grid_progress p = {.fn = progress, .user = user, .all = s.n * g->n_sets};
     for (size_t i = 0; i < s.n && !code; i++)
         code = add_checkpoint(g, dir, s.v[i], g->cache ? g->cache : own, &p);
@@ -186,6 +188,16 @@ static bool usable(const rsd_sweep *s) {
     return any;
 }
 
+/* Remembers the models of the first sweep. */
+static int note_sweep(rsd_grid *g, const rsd_sweep *s) {
+    struct err e = {0};
+    for (size_t i = g->n_sweep; i <= s->n_tuned && !g->n_rows && !e.code; i++)
+        if (!mem_reserve(&g->ctx->alloc, &g->sweep, &g->sweep_cap, i + 1, sizeof *g->sweep, &e) &&
+            (g->sweep[i] = grid_keep(g, i ? s->tuned[i - 1] : s->base, &e)))
+            g->n_sweep++;
+    return ctx_return(g->ctx, e.code, &e);
+}
+
 int rsd_grid_sweep(rsd_grid *g, const rsd_sweep *sweep, rsd_progress_fn progress, void *user) {
     struct line l = {.g = g, .s = sweep};
     if (!sweep || !usable(sweep) || !g->n_sets)
@@ -194,6 +206,7 @@ int rsd_grid_sweep(rsd_grid *g, const rsd_sweep *sweep, rsd_progress_fn progress
                         "least one set are needed");
     struct grid_progress p = {.fn = progress, .user = user, .all = sweep->n_alphas * g->n_sets};
     int code = open_line(&l);
+    code = code ? code : note_sweep(g, sweep);
     for (size_t i = 0; i < sweep->n_alphas && !code; i++)
         code = add_point(&l, sweep->alphas[i], &p);
     close_line(&l);

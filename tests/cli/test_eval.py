@@ -110,6 +110,7 @@ def test_a_sweep_shows_every_point_and_writes_no_model(world: World, tuned: str)
     assert [line.split()[0] for line in text.splitlines()[2:8]] == names
     doc = read(world, "sweep.out")
     assert [r["name"] for r in doc["rows"]] == names and [r["x"] for r in doc["rows"]] == [0, 0.1, 0.2, 0.3, 0.4, 1]
+    assert doc["sweep"] == ["student", tuned] and "rules" not in doc
     assert [s["name"] for s in doc["sets"]] == ["dev", "heldout zs-ao"] and [s["role"] for s in doc["sets"]] == ["id", "ood"]
     perplexities = [r["scores"][0]["rationale_perplexity"] for r in doc["rows"]]
     assert len(set(perplexities)) == 6 and perplexities[5] < perplexities[0]  # it has learned something
@@ -131,7 +132,7 @@ def test_every_checkpoint_is_evaluated_once_and_chosen_by_rule(world: World, tun
     text = world.done(*args)
     doc = read(world, "chosen.json")
     assert [r["name"] for r in doc["rows"]] == [f"step-{n}" for n in (2, 4, 6, 8, 10, 12)]
-    assert [r["rule"] for r in doc["rules"]] == ["last", "best-id", "best-mean-ood", "pareto"] and doc["rules"][0]["name"] == "step-12"
+    assert doc["run"] == "studied" and [r["rule"] for r in doc["rules"]] == ["last", "best-id", "best-mean-ood", "pareto"] and doc["rules"][0]["name"] == "step-12"
     for rule, key in (("best-id", "mean_id"), ("best-mean-ood", "mean_ood")):
         chosen = next(r for r in doc["rules"] if r["rule"] == rule)
         assert chosen[key] == max(r[key] for r in doc["rows"])
@@ -148,7 +149,8 @@ def test_a_family_of_sizes_is_fitted(world: World) -> None:
     out = world.done("scaling", "--in", "sizes", "--out", "fits.json").splitlines()
     assert out[0].startswith("before               accuracy  slope +0.01 per tenfold parameters (95 % interval +0.01 to +0.01), intercept +0.01, R^2 1.000, 4 points")
     assert len(out) == 6 and out[4].startswith("after - before") and out[3].startswith("after                log-odds")
-    fits = {(f["series"], f["of"]): f for f in json.loads(world.read("fits.json"))}
+    fits = {(f["series"], f["of"]): f for f in read(world, "fits.json")["fits"]}
+    assert read(world, "fits.json")["series"][1]["accuracy"] == [0.10, 0.21, 0.29, 0.40]
     after = fits["after", "accuracy"]
     assert after["slope"] == pytest.approx(0.098) and after["intercept"] == pytest.approx(-0.289)
     half = 4.302652729911275 * (sum((y - 0.098 * x + 0.289) ** 2 for x, y in zip((4, 5, 6, 7), (0.10, 0.21, 0.29, 0.40))) / 2 / 5) ** 0.5
