@@ -6,6 +6,7 @@
 #ifndef KERNELS_CPU_MIXED_H
 #define KERNELS_CPU_MIXED_H
 
+#include "kernels/cpu_gemm.h"
 #include "kernels/cpu_product.h"
 #include "kernels/cpu_types.h"
 
@@ -31,10 +32,6 @@ static const float *wide_block(struct mat s, size_t r, size_t c, size_t n, size_
     }
     *ld = m;
     return to;
-}
-
-static bool reads_c(float beta) {
-    return beta < 0 || beta > 0;
 }
 
 static void mixed_task(void *arg, size_t task, size_t worker) {
@@ -133,18 +130,46 @@ static void gemm_mixed(const struct exec *x, struct mat c, int ta, struct mat a,
     arena_release(x->scratch, mark);
 }
 
-static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+/* Products of any size and types by the BLAS. */
+static void gemm_by_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha,
+                         float beta) {
+    if (is_wide(c) && is_wide(a) && is_wide(b)) {
+        gemm_blas(x, c, ta, a, tb, b, alpha, beta);
+    } else {
+        gemm_mixed(x, c, ta, a, tb, b, alpha, beta);
+    }
+}
+
+/* The few rows of a decoder that generates: whoever multiplies the others. */
+static bool gemm_thin(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    if (ta || !tb || c.rows > THIN_ROWS) {
+        return false;
+    }
     if (!is_wide(c) || !is_wide(a) || !is_wide(b)) {
         gemm_mixed(x, c, ta, a, tb, b, alpha, beta);
-        return;
-    }
-    if (ta || !tb || c.rows > THIN_ROWS) {
-        gemm_blas(x, c, ta, a, tb, b, alpha, beta);
-        return;
+        return true;
     }
     struct thin_job j = {
         .rows = {.fn = thin_rows}, .t = {c.data, a.data, b.data, c.ld, a.ld, b.ld, a.cols, alpha, beta, 0}, .m = c.rows};
     run_rows(x, &j.rows, c.cols, a.cols);
+    return true;
+}
+
+static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    if (!gemm_thin(x, c, ta, a, tb, b, alpha, beta)) {
+#if defined(__AVX2__)
+        gemm_own(x, c, ta, a, tb, b, alpha, beta);
+#else
+        gemm_by_blas(x, c, ta, a, tb, b, alpha, beta);
+#endif
+    }
+}
+
+static void gemm_cpu_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha,
+                          float beta) {
+    if (!gemm_thin(x, c, ta, a, tb, b, alpha, beta)) {
+        gemm_by_blas(x, c, ta, a, tb, b, alpha, beta);
+    }
 }
 
 #endif

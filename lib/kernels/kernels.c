@@ -5,6 +5,8 @@
 #include "kernels/table.h"
 
 #include <limits.h>
+#include <stdio.h>
+#include <string.h>
 
 int exec_status(const struct exec *x) {
     return x->err ? x->err->code : 0;
@@ -20,18 +22,77 @@ const struct kernels *kernels_reference(void) {
     return &kernels_table_reference;
 }
 
-const struct kernels *kernels_choose(void) {
+static bool any_cpu(void) {
+    return true;
+}
+
 #ifdef KERNELS_X86
+/* The compiler's test includes that the system keeps the registers. */
+static bool has_avx2(void) {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
-        return &kernels_table_avx512;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return &kernels_table_avx2;
-    }
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool has_avx512bf16(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
-    return &kernels_table_generic;
+
+/* Best first. */
+static const struct {
+    const char *name;
+    bool (*runs)(void);
+    const struct kernels *own, *blas;
+} all_tables[] = {
+#ifdef KERNELS_X86
+    {"avx512bf16", has_avx512bf16, &kernels_table_avx512bf16, &kernels_blas_avx512bf16},
+    {"avx512", has_avx512, &kernels_table_avx512, &kernels_blas_avx512},
+    {"avx2", has_avx2, &kernels_table_avx2, &kernels_blas_avx2},
+#endif
+    {"generic", any_cpu, &kernels_table_generic, &kernels_blas_generic},
+};
+enum { N_TABLES = sizeof all_tables / sizeof *all_tables };
+
+size_t kernels_list(const char *names[KERNELS_MOST], const struct kernels *tables[KERNELS_MOST]) {
+    size_t n = 0, best = N_TABLES;
+    for (size_t i = 0; i < N_TABLES; i++) {
+        if (all_tables[i].runs()) {
+            best = best < i ? best : i;
+            names[n] = all_tables[i].name;
+            tables[n++] = all_tables[i].own;
+        }
+    }
+    names[n] = "blas";
+    tables[n++] = all_tables[best].blas;
+    return n;
+}
+
+const struct kernels *kernels_choose(void) {
+    return kernels_named("auto", NULL);
+}
+
+const struct kernels *kernels_named(const char *name, struct err *e) {
+    const char *names[KERNELS_MOST];
+    const struct kernels *tables[KERNELS_MOST];
+    size_t n = kernels_list(names, tables);
+    if (!name || strcmp(name, "auto") == 0) {
+        return tables[0];
+    }
+    char list[256] = "auto";
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return tables[i];
+        }
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, ", %s", names[i]);
+    }
+    err_set(e, ERR_INVALID, "kernels \"%.32s\": this build and CPU have %s", name, list);
+    return NULL;
 }
 
 /* ---- checks ---- */

@@ -5,7 +5,9 @@
  * by a d in front. T tokens, C width, H heads, D width of a head, F inner width of the FFN, V vocabulary.
  *
  * Types: sums and everything between load and store are F32. Weights and what the forward pass hands on may be BF16 (products in any
- * mix); gradients, logits, and what is summed up over many tokens are F32. Stores to BF16 round to nearest even.
+ * mix); gradients, logits, and what is summed up over many tokens are F32. Stores to BF16 round to nearest even. A product of more
+ * than 16 rows in which an operand is BF16 may round the other to BF16 first (to nearest even; denormals count as 0) and sum up in
+ * F32: the table "avx512bf16" does, by the processor's instruction for it; the others widen.
  *
  * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond
  * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED), records it in x->err and returns; while
@@ -36,7 +38,12 @@ const char *blas_name(void);                       /* "OpenBLAS 0.3.21 SkylakeX 
 int blas_set_single_thread(void);                  /* RSD_BLAS_OWN: process-wide, once. 0, or -1 if this BLAS offers no way */
 const char *kernels_name(const struct kernels *k); /* "cpu avx512", ... */
 const struct kernels *kernels_choose(void);        /* the best table for this CPU */
-const struct kernels *kernels_reference(void);     /* naive loops in double precision, one thread: what the tests compare with */
+/* By name: "avx512bf16", "avx512", "avx2", "generic"; "blas": the best, but products of matrices of more than 16 rows by the
+ * BLAS; NULL or "auto": the best. NULL and ERR_INVALID, with a list, for what this build or CPU lacks. */
+const struct kernels *kernels_named(const char *name, struct err *e);
+enum { KERNELS_MOST = 8 };
+size_t kernels_list(const char *names[KERNELS_MOST], const struct kernels *tables[KERNELS_MOST]); /* best first; how many */
+const struct kernels *kernels_reference(void); /* naive loops in double precision, one thread: what the tests compare with */
 
 /* ---- types ---- */
 

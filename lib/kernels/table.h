@@ -61,9 +61,11 @@ struct kernels {
 extern const struct kernels kernels_table_reference; /* reference.c */
 void distill_reference(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits,
                        const struct distill_rows *t, int grad); /* reference_distill.c: a part of the reference table */
-extern const struct kernels kernels_table_generic;              /* cpu.c, compiled once per instruction set */
+/* cpu.c, compiled once per instruction set; kernels_blas_*: the same, but all products are the BLAS's */
+extern const struct kernels kernels_table_generic, kernels_blas_generic;
 #ifdef KERNELS_X86
-extern const struct kernels kernels_table_avx2, kernels_table_avx512;
+extern const struct kernels kernels_table_avx2, kernels_table_avx512, kernels_table_avx512bf16;
+extern const struct kernels kernels_blas_avx2, kernels_blas_avx512, kernels_blas_avx512bf16;
 #endif
 
 /* ---- gemm.c: the door to the BLAS ---- */

@@ -82,18 +82,9 @@ void io_close(struct io *io) {
     arena_free(&io->scratch);
 }
 
-size_t tables(const struct kernels *out[4]) {
-    size_t n = 0;
-    out[n++] = &kernels_table_generic;
-#ifdef KERNELS_X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        out[n++] = &kernels_table_avx2;
-    }
-    if (kernels_choose() == &kernels_table_avx512) {
-        out[n++] = &kernels_table_avx512;
-    }
-#endif
-    return n;
+size_t tables(const struct kernels *out[KERNELS_MOST]) {
+    const char *names[KERNELS_MOST];
+    return kernels_list(names, out);
 }
 
 static void run(struct io *io, const struct kernels *k, size_t threads, bool gaps, case_fn *fn, const void *arg,
@@ -149,7 +140,7 @@ static void gaps_are_untouched(const struct io *a, const struct io *b, const cha
 }
 
 void same_as_reference(case_fn *fn, const void *arg, double tolerance, const char *what) {
-    const struct kernels *k[4];
+    const struct kernels *k[KERNELS_MOST];
     size_t n = tables(k);
     for (int gaps = 0; gaps < 2; gaps++) {
         struct io want, one, more;

@@ -33,7 +33,7 @@ int32_t *io_ids(struct io *io, size_t n, uint64_t below, uint64_t seed);
 void io_open(struct io *io, const struct kernels *k, size_t threads, bool gaps);
 void io_close(struct io *io);
 
-size_t tables(const struct kernels *out[4]); /* those that this CPU can run */
+size_t tables(const struct kernels *out[KERNELS_MOST]); /* those that this CPU can run */
 
 /* max |got - wanted| <= tolerance * max(1e-3, max |wanted|) for every output of every table; bits are equal for 1, 2, 3
  * threads */
