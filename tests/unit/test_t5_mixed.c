@@ -78,14 +78,15 @@ START_TEST(bf16_follows_f32) {
     ck_assert_int_eq(info.memory_dtype, RSD_BF16);
     ck_assert_uint_eq(info.bytes, 2 * info.parameters);
 
-    /* Without training only the weights are BF16, and these are the same numbers: F32 sums in another order. */
+    /* Without training only the weights are BF16, and these are the same numbers: F32 sums in another order, unless the kernels
+     * round the other operand as well (kernels.h). */
     size_t logits = o.b.dec_offsets[o.b.n] * (size_t)VOCAB;
     float *a = malloc(logits * sizeof *a), *b = malloc(logits * sizeof *b);
     OK(ctx, rsd_t5_forward(half, &o.b, RSD_INFER));
     OK(ctx, rsd_t5_logits(half, a, logits));
     OK(ctx, rsd_t5_forward(full, &o.b, RSD_INFER));
     OK(ctx, rsd_t5_logits(full, b, logits));
-    ck_assert_double_le(relative_error(a, b, logits), 1e-5);
+    ck_assert_double_le(relative_error(a, b, logits), strstr(rsd_ctx_backend(ctx), "avx512bf16") ? 0.02 : 1e-5);
     free(a);
     free(b);
 
