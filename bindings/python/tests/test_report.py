@@ -64,6 +64,39 @@ def heat(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    def row(name: str, x: float, a: float, b: float) -> dict:
+        return {"name": name, "x": x, "mean_id": a, "mean_ood": b, "front": True,
+                "scores": [{"set": s, "n": 10, "correct": 1, "accuracy": v, "low": v - 0.1, "high": v + 0.1} for s, v in (("dev", a), ("other", b))]}
+
+    rows = [row("step-10", 10, 0.3, 0.8), row("step-20", 20, 0.6, 0.4)]
+    path = tmp_path / "select.json"
+    path.write_text(json.dumps({"parser": "strict", "sets": [{"name": n, "role": r, "task": "jsonl", "format": "zs-cot", "data": "d"} for n, r in (("dev", "id"), ("other", "ood"))],
+                                "rows": rows, "rules": [{"rule": "last", "row": 1, **rows[1]}, {"rule": "best-mean-ood", "row": 0, **rows[0]}]}, indent=1))
+    return path
+
+
+@pytest.fixture
+def fits(tmp_path: Path) -> Path:
+    path = tmp_path / "fits.json"
+    path.write_text(json.dumps({"points": [{"series": "after", "log10_parameters": x, "accuracy": y} for x, y in ((4, 0.2), (5, 0.6))],
+                                "fits": [{"series": "after", "of": "accuracy", "n": 2, "slope": 0.4, "slope_low": None, "slope_high": None, "intercept": -1.4, "r2": 1, "error": 0}]}))
+    return path
+
+
+def test_a_selection_shows_what_each_rule_keeps(grid: Path) -> None:
+    text = as_text("R", sections_of(read_material([grid])))
+    assert re.search(r"^best-mean-ood +step-10 +30\.0 % \[20\.0 %, 40\.0 %\] +80\.0 %", text, re.M) and re.search(r"^last +step-20 ", text, re.M)
+    trade = next(b for s in sections_of(read_material([grid])) for b in s.blocks if isinstance(b, Picture) and b.title == "The trade")
+    assert [(line.name, list(line.x), list(line.y)) for line in trade.lines][1] == ("last", [60.0], [40.0])
+
+
+def test_a_fit_is_drawn_through_its_points(fits: Path) -> None:
+    lines = next(b for s in sections_of(read_material([fits])) for b in s.blocks if isinstance(b, Picture)).lines
+    assert [line.joined for line in lines] == [False, True] and lines[1].y == pytest.approx([20.0, 60.0])
+
+
 def test_a_run_tells_what_was_gained_and_how(run: Path) -> None:
     text = as_text("R", sections_of(read_material([run])))
     assert re.search(r"held zs-cot +20 +5\.0 % \[0\.0 %, 15\.0 %\] +70\.0 % \[60\.0 %, 80\.0 %\]", text)
@@ -72,6 +105,13 @@ def test_a_run_tells_what_was_gained_and_how(run: Path) -> None:
     assert text.count("\nright: ") == 10 and text.count("\nwrong: ") == 6 and "read nothing" in text
     titles = {b.title for s in sections_of(read_material([run])) for b in s.blocks if isinstance(b, Picture)}
     assert {"Accuracy before and after", "Loss", "Accuracy along training", "The trade, checkpoint by checkpoint"} <= titles
+
+
+def test_what_select_kept_is_named_by_its_set(run: Path) -> None:
+    for step in (10, 20):
+        (run / "eval" / f"step-{step}-jsonl-zs-cot-0123456789abcde{step // 10}.json").write_text(json.dumps(evaluation(3)))
+    text = as_text("R", sections_of(read_material([run])))
+    assert re.search(r"^step +held \(id\) +held zs-cot +other \(ood\)$", text, re.M)
 
 
 def test_entries_of_an_experiment_keep_their_words_and_figures(paper: Path) -> None:
@@ -92,21 +132,21 @@ def test_a_table_too_wide_for_a_terminal_lies_on_its_side(tmp_path: Path) -> Non
     assert max(map(len, text.splitlines())) < 150 and re.search(r"^a rather long title of column 8 +8$", text, re.M)
 
 
-def test_the_page_holds_everything_itself(run: Path, paper: Path, heat: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run), str(paper), str(heat)]) == 0
+def test_the_page_holds_everything_itself(run: Path, paper: Path, heat: Path, grid: Path, fits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(map(str, (run, paper, heat, grid, fits)))) == 0
     page = (run / "report.html").read_text()
-    pictures = sum(isinstance(b, Picture) for s in sections_of(read_material([run, paper, heat])) for b in s.blocks)
-    assert page.count('src="data:image/svg+xml;base64,') == page.count("<img ") == pictures >= 12
+    pictures = sum(isinstance(b, Picture) for s in sections_of(read_material([run, paper, heat, grid, fits])) for b in s.blocks)
+    assert page.count('src="data:image/svg+xml;base64,') == page.count("<img ") == pictures >= 15
     assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing is fetched"
     assert "&lt;b&gt;0&lt;/b&gt; + 1" in page and "<b>0" not in page, "outputs are text, whatever they hold"
     assert "Gain &amp; loss" in page
-    assert main([str(run), str(paper), str(heat), "--out", str(run / "again.html")]) == 0
+    assert main([*map(str, (run, paper, heat, grid, fits)), "--out", str(run / "again.html")]) == 0
     assert (run / "again.html").read_text() == page, "the same inputs give the same page"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_a_browser_shows_every_picture(run: Path, paper: Path, heat: Path, tmp_path: Path) -> None:
-    assert main([str(run), str(paper), str(heat), "--out", str(tmp_path / "r.html")]) == 0
+def test_a_browser_shows_every_picture(run: Path, paper: Path, heat: Path, grid: Path, fits: Path, tmp_path: Path) -> None:
+    assert main([*map(str, (run, paper, heat, grid, fits)), "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
     probe = "<script>addEventListener('load', () => document.title = [...document.images].map(i => i.complete && i.naturalWidth > 50 ? 'shown' : 'missing').join(' '))</script></body>"
     (tmp_path / "probe.html").write_text(page.replace("</body>", probe))
@@ -120,6 +160,8 @@ def test_a_browser_shows_every_picture(run: Path, paper: Path, heat: Path, tmp_p
     ("a.json", "{", "a.json: no JSON"), ("b.json", "[1]", "b.json: expected an object, found list"), ("c.json", '{"x": 1}', "c.json: cannot tell what this is"),
     ("d.jsonl", '{"a": 1}\n{"b"}\n{"c": 1}', "d.jsonl:2: no JSON"), ("e.json", '{"entries": [3]}', "e.json: an entry is not as paper.sh writes it"),
     ("f.json", '{"cells": [[7, 0, 1]], "pieces": ["a"], "tokens": ["a"]}', "heat map of ?: expected"), ("g.json", "{" + "[" * 50 + "}", "g.json: no JSON"),
+    ("i.json", '{"rules": [], "rows": [{"name": "alpha-1"}], "sets": []}', "i.json: not as select and sweep write it"),
+    ("j.json", '{"fits": [{}], "points": []}', "j.json: not as scaling writes it"),
     ("h.json", '{"task": "gsm8k", "items": [1], "n": 1, "accuracy": 1, "low": 0, "high": 1}', "h.json: cannot tell what this is")])
 def test_what_cannot_be_read_says_where(tmp_path: Path, name: str, text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text(text)

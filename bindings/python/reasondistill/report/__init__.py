@@ -3,7 +3,7 @@
     python3 -m reasondistill.report RUN paper.json --out report.html
     python3 -m reasondistill.report RUN --text
 
-Inputs are told apart by what they hold: run directories, files that `eval`, `select`, `merge --sweep` and `align --heatmap` write, and paper.json. They become
+Inputs are told apart by what they hold: run directories, files that `eval`, `select`, `sweep`, `scaling` and `align --heatmap` write, and paper.json. They become
 sections of a few kinds of blocks (blocks.py), which are drawn twice: as text (text.py), or as a page with matplotlib's pictures (page.py).
 """
 

@@ -12,7 +12,7 @@ from . import ReportError, as_text, read_material, sections_of, write_page
 def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python3 -m reasondistill.report", description="A report of runs and experiments: one HTML file with pictures, or tables as text.")
     p.add_argument("inputs", nargs="+", type=Path, metavar="INPUT",
-                   help="a run directory, paper.json, or a file that eval --out, select --out, merge --sweep --out or align --heatmap wrote")
+                   help="a run directory, paper.json, or a file that eval, select, sweep, scaling or align --heatmap wrote")
     p.add_argument("--out", type=Path, default=None, metavar="FILE", help="where the page goes (default: report.html in the run directory, or beside the first file)")
     p.add_argument("--title", default=None, help="of the report (default: the name of the first input)")
     p.add_argument("--text", action="store_true", help="tables on standard output instead of a page")

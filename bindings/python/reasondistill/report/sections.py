@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from .blocks import Block, Cell, Curves, HeatMap, Intervals, Line, Output, Outputs, Section, Settings, Share, Table
-from .sources import Json, Material, ReportError, Run
+from .sources import Json, Material, ReportError, Run, label, what
 from .text import cell_text
 
 OUTPUTS = 10  # of each kind
@@ -23,16 +23,6 @@ def number(v: Any) -> float:
 
 def share(v: Json) -> Share:
     return Share(number(v["accuracy"]), number(v["low"]), number(v["high"]))
-
-
-def what(v: Json) -> tuple[str, str, str]:
-    """What an evaluation tests: the same for two models on the same items."""
-    return str(v["task"]), Path(str(v.get("data"))).name, str(v.get("format"))
-
-
-def label(v: Json) -> str:
-    task, data, form = what(v)
-    return f"{Path(data).stem if task == 'jsonl' else task} {form}"
 
 
 # ---- runs ----
@@ -155,6 +145,54 @@ def evaluations(found: Sequence[tuple[Path, Json]]) -> Section:
     return s
 
 
+def grid(path: Path, v: Json) -> Section:
+    """Checkpoints of a run or points of a line, on sets in and out of distribution, and which of them each rule would keep."""
+    try:
+        rows: list[Json] = v["rows"]
+        sets: list[Json] = v["sets"]
+        sweep = all(str(r["name"]).startswith("alpha-") for r in rows)
+        s = Section(f"Between two models: {path.name}" if sweep else f"Which checkpoint: {path.name}",
+                    ["Sets are in distribution (id: what was trained for), out of distribution (ood: what should not be lost), or tests, which no rule looks at."])
+        where, x = ("alpha (0: base, 1: tuned)", [number(r["x"]) for r in rows]) if sweep else ("steps", [number(r["x"]) for r in rows])
+        s.blocks.append(Curves("Accuracy", where, "accuracy in %", [
+            Line(f"{c['name']} ({c['role']})", x, *([100 * number(r["scores"][i][k]) for r in rows] for k in ("accuracy", "low", "high"))) for i, c in enumerate(sets)]))
+        s.blocks.append(Table("Rows", ("", *(f"{c['name']} ({c['role']})" for c in sets), "mean id", "mean ood", "not beaten on both"),
+                              [[str(r["name"]), *(share(a) for a in r["scores"]), *means(r), bool(r["front"])] for r in rows]))
+        if all(isinstance(r.get(k), (int, float)) for r in rows for k in ("mean_id", "mean_ood")):
+            chosen = [Line(str(c["rule"]), [100 * c["mean_id"]], [100 * c["mean_ood"]], joined=False) for c in v["rules"]]
+            s.blocks.append(Curves("The trade", "mean accuracy in % in distribution", "out of distribution",
+                                   [Line("all", [100 * r["mean_id"] for r in rows], [100 * r["mean_ood"] for r in rows]), *chosen]))
+        s.blocks.append(Table("What each rule keeps", ("rule", "row", *(str(c["name"]) for c in sets), "mean id", "mean ood"),
+                              [[str(c["rule"]), str(c["name"]), *(share(a) for a in c["scores"]), *means(c)] for c in v["rules"]]))
+        return s
+    except (KeyError, TypeError, IndexError, AttributeError) as e:
+        raise ReportError(f"{path}: not as select and sweep write it: {type(e).__name__}: {e}") from e
+
+
+def means(r: Json) -> list[Cell]:
+    return [Share(v, v, v) if isinstance(v, (int, float)) else None for v in (r.get("mean_id"), r.get("mean_ood"))]
+
+
+def scaling(path: Path, v: Json) -> Section:
+    try:
+        s = Section(f"Scaling: {path.name}", ["R^2 of so few points is a description, not a test."])
+        lines: list[Line] = []
+        for name in dict.fromkeys(str(p["series"]) for p in v["points"]):
+            points = sorted((number(p["log10_parameters"]), number(p["accuracy"])) for p in v["points"] if p["series"] == name)
+            x = [a for a, _ in points]
+            lines.append(Line(name, x, [100 * b for _, b in points], joined=False))
+            f = next((f for f in v["fits"] if f["series"] == name and f["of"] == "accuracy"), None)
+            if f:
+                lines.append(Line(f"{name}: fit", [x[0], x[-1]], [100 * (f["intercept"] + f["slope"] * e) for e in (x[0], x[-1])]))
+        s.blocks.append(Curves("Accuracy against size", "log10 parameters", "accuracy in %", lines))
+        s.blocks.append(Table("Least squares against log10 parameters", ("series", "of", "points", "slope", "95 % interval", "intercept", "R^2"),
+                              [[str(f["series"]), str(f["of"]), f["n"], number(f["slope"]),
+                                "-" if f["slope_low"] is None else f"{f['slope_low']:.4g} to {f['slope_high']:.4g}", number(f["intercept"]), number(f["r2"])] for f in v["fits"]]))
+        return s
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as e:
+        raise ReportError(f"{path}: not as scaling writes it: {type(e).__name__}: {e}") from e
+
+
 def heat_map(v: Json) -> Block:
     try:
         rows, columns = [token(t) for t in v["tokens"]], [str(p) for p in v["pieces"]]
@@ -241,6 +279,8 @@ def sections_of(m: Material) -> list[Section]:
     found: list[Section | None] = [before_and_after(m.runs) if m.runs else None]
     for path, v in m.papers:
         found += paper(path, v)
+    found += [grid(path, v) for path, v in m.grids]
+    found += [scaling(path, v) for path, v in m.fits]
     if m.evaluations:
         found.append(evaluations(m.evaluations))
     if m.runs:

@@ -37,8 +37,7 @@ class Material:
     runs: list[Run] = field(default_factory=list)
     papers: list[tuple[Path, Json]] = field(default_factory=list)
     evaluations: list[tuple[Path, Json]] = field(default_factory=list)
-    selections: list[tuple[Path, Json]] = field(default_factory=list)
-    sweeps: list[tuple[Path, Json]] = field(default_factory=list)
+    grids: list[tuple[Path, Json]] = field(default_factory=list)  # models by sets: checkpoints, or points of a line through weight space
     fits: list[tuple[Path, Json]] = field(default_factory=list)
     heat_maps: list[Json] = field(default_factory=list)
 
@@ -84,12 +83,24 @@ def is_evaluation(v: Json) -> bool:
             and all(isinstance(v.get(k), (int, float)) for k in ("n", "accuracy", "low", "high")))
 
 
+def what(v: Json) -> tuple[str, str, str]:
+    """What an evaluation tests: the same for two models on the same items."""
+    return str(v["task"]), Path(str(v.get("data"))).name, str(v.get("format"))
+
+
+def label(v: Json) -> str:
+    task, data, form = what(v)
+    return f"{Path(data).stem if task == 'jsonl' else task} {form}"
+
+
 def read_run(directory: Path) -> Run:
     run = Run(directory, read_json(directory / "run.json"), read_lines(directory / "metrics.jsonl"))
     for path in sorted((directory / "eval").glob("*.json")):
         step = re.fullmatch(r"step-(\d+)-(.+)", path.stem)
         if step:
-            run.during.append((int(step[1]), step[2], _evaluation(path)))
+            v = _evaluation(path)
+            kept = re.search(r"-[0-9a-f]{16}$", step[2])  # by `select`, under its content: its set is named by its file
+            run.during.append((int(step[1]), label(v) if kept else step[2], v))
         else:
             run.after.append(_evaluation(path))
     run.before = [_evaluation(path) for path in sorted((directory / "eval" / "before").glob("*.json"))]
@@ -109,16 +120,14 @@ def _add_file(m: Material, path: Path) -> None:
             m.evaluations.append((path, v))
         elif isinstance(v.get("entries"), list):
             m.papers.append((path, v))
-        elif isinstance(v.get("rules"), (list, dict)):
-            m.selections.append((path, v))
-        elif isinstance(v.get("sweep"), list):
-            m.sweeps.append((path, v))
+        elif isinstance(v.get("rules"), list) and isinstance(v.get("rows"), list):
+            m.grids.append((path, v))
         elif isinstance(v.get("fits"), list):
             m.fits.append((path, v))
         elif isinstance(v.get("cells"), list) and isinstance(v.get("pieces"), list):
             m.heat_maps.append(v)
         else:
-            raise ReportError(f"{path}: cannot tell what this is: expected paper.json, an evaluation, a selection, a sweep, a fit or a heat map; "
+            raise ReportError(f"{path}: cannot tell what this is: expected paper.json, or what eval, select, sweep, scaling or align --heatmap writes; "
                               f"it has the keys {', '.join(list(v)[:8]) or '(none)'}")
 
 
