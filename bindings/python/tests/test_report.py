@@ -80,7 +80,7 @@ def grid(tmp_path: Path) -> Path:
 @pytest.fixture
 def fits(tmp_path: Path) -> Path:
     path = tmp_path / "fits.json"
-    path.write_text(json.dumps({"points": [{"series": "after", "log10_parameters": x, "accuracy": y} for x, y in ((4, 0.2), (5, 0.6))],
+    path.write_text(json.dumps({"series": [{"name": "after", "log10_parameters": [4, 5], "accuracy": [0.2, 0.6], "log_odds": [None, None]}],
                                 "fits": [{"series": "after", "of": "accuracy", "n": 2, "slope": 0.4, "slope_low": None, "slope_high": None, "intercept": -1.4, "r2": 1, "error": 0}]}))
     return path
 
@@ -90,6 +90,15 @@ def test_a_selection_shows_what_each_rule_keeps(grid: Path) -> None:
     assert re.search(r"^best-mean-ood +step-10 +30\.0 % \[20\.0 %, 40\.0 %\] +80\.0 %", text, re.M) and re.search(r"^last +step-20 ", text, re.M)
     trade = next(b for s in sections_of(read_material([grid])) for b in s.blocks if isinstance(b, Picture) and b.title == "The trade")
     assert [(line.name, list(line.x), list(line.y)) for line in trade.lines][1] == ("last", [60.0], [40.0])
+
+
+def test_a_sweep_has_points_and_no_rules(grid: Path) -> None:
+    doc = json.loads(grid.read_text())
+    del doc["rules"]
+    grid.write_text(json.dumps({"sweep": ["base", "tuned"], **doc}))
+    sections = sections_of(read_material([grid]))
+    assert sections[0].title.startswith("Between models") and [b.x_title for b in sections[0].blocks if isinstance(b, Picture)][0].startswith("alpha")
+    assert "What each rule" not in as_text("R", sections)
 
 
 def test_a_fit_is_drawn_through_its_points(fits: Path) -> None:
@@ -161,7 +170,7 @@ def test_a_browser_shows_every_picture(run: Path, paper: Path, heat: Path, grid:
     ("d.jsonl", '{"a": 1}\n{"b"}\n{"c": 1}', "d.jsonl:2: no JSON"), ("e.json", '{"entries": [3]}', "e.json: an entry is not as paper.sh writes it"),
     ("f.json", '{"cells": [[7, 0, 1]], "pieces": ["a"], "tokens": ["a"]}', "heat map of ?: expected"), ("g.json", "{" + "[" * 50 + "}", "g.json: no JSON"),
     ("i.json", '{"rules": [], "rows": [{"name": "alpha-1"}], "sets": []}', "i.json: not as select and sweep write it"),
-    ("j.json", '{"fits": [{}], "points": []}', "j.json: not as scaling writes it"),
+    ("j.json", '{"fits": [{}], "series": []}', "j.json: not as scaling writes it"),
     ("h.json", '{"task": "gsm8k", "items": [1], "n": 1, "accuracy": 1, "low": 0, "high": 1}', "h.json: cannot tell what this is")])
 def test_what_cannot_be_read_says_where(tmp_path: Path, name: str, text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text(text)

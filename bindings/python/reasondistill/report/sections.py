@@ -150,8 +150,8 @@ def grid(path: Path, v: Json) -> Section:
     try:
         rows: list[Json] = v["rows"]
         sets: list[Json] = v["sets"]
-        sweep = all(str(r["name"]).startswith("alpha-") for r in rows)
-        s = Section(f"Between two models: {path.name}" if sweep else f"Which checkpoint: {path.name}",
+        sweep, rules = "sweep" in v, v.get("rules", [])
+        s = Section(f"Between models: {path.name}" if sweep else f"Which checkpoint: {path.name}",
                     ["Sets are in distribution (id: what was trained for), out of distribution (ood: what should not be lost), or tests, which no rule looks at."])
         where, x = ("alpha (0: base, 1: tuned)", [number(r["x"]) for r in rows]) if sweep else ("steps", [number(r["x"]) for r in rows])
         s.blocks.append(Curves("Accuracy", where, "accuracy in %", [
@@ -159,11 +159,12 @@ def grid(path: Path, v: Json) -> Section:
         s.blocks.append(Table("Rows", ("", *(f"{c['name']} ({c['role']})" for c in sets), "mean id", "mean ood", "not beaten on both"),
                               [[str(r["name"]), *(share(a) for a in r["scores"]), *means(r), bool(r["front"])] for r in rows]))
         if all(isinstance(r.get(k), (int, float)) for r in rows for k in ("mean_id", "mean_ood")):
-            chosen = [Line(str(c["rule"]), [100 * c["mean_id"]], [100 * c["mean_ood"]], joined=False) for c in v["rules"]]
+            chosen = [Line(str(c["rule"]), [100 * c["mean_id"]], [100 * c["mean_ood"]], joined=False) for c in rules]
             s.blocks.append(Curves("The trade", "mean accuracy in % in distribution", "out of distribution",
                                    [Line("all", [100 * r["mean_id"] for r in rows], [100 * r["mean_ood"] for r in rows]), *chosen]))
-        s.blocks.append(Table("What each rule keeps", ("rule", "row", *(str(c["name"]) for c in sets), "mean id", "mean ood"),
-                              [[str(c["rule"]), str(c["name"]), *(share(a) for a in c["scores"]), *means(c)] for c in v["rules"]]))
+        if rules:
+            s.blocks.append(Table("What each rule keeps", ("rule", "row", *(str(c["name"]) for c in sets), "mean id", "mean ood"),
+                                  [[str(c["rule"]), str(c["name"]), *(share(a) for a in c["scores"]), *means(c)] for c in rules]))
         return s
     except (KeyError, TypeError, IndexError, AttributeError) as e:
         raise ReportError(f"{path}: not as select and sweep write it: {type(e).__name__}: {e}") from e
@@ -177,12 +178,12 @@ def scaling(path: Path, v: Json) -> Section:
     try:
         s = Section(f"Scaling: {path.name}", ["R^2 of so few points is a description, not a test."])
         lines: list[Line] = []
-        for name in dict.fromkeys(str(p["series"]) for p in v["points"]):
-            points = sorted((number(p["log10_parameters"]), number(p["accuracy"])) for p in v["points"] if p["series"] == name)
+        for series in v["series"]:
+            name, points = str(series["name"]), sorted((number(a), number(b)) for a, b in zip(series["log10_parameters"], series["accuracy"]))
             x = [a for a, _ in points]
             lines.append(Line(name, x, [100 * b for _, b in points], joined=False))
             f = next((f for f in v["fits"] if f["series"] == name and f["of"] == "accuracy"), None)
-            if f:
+            if f and x:
                 lines.append(Line(f"{name}: fit", [x[0], x[-1]], [100 * (f["intercept"] + f["slope"] * e) for e in (x[0], x[-1])]))
         s.blocks.append(Curves("Accuracy against size", "log10 parameters", "accuracy in %", lines))
         s.blocks.append(Table("Least squares against log10 parameters", ("series", "of", "points", "slope", "95 % interval", "intercept", "R^2"),

@@ -120,7 +120,7 @@ def _add_file(m: Material, path: Path) -> None:
             m.evaluations.append((path, v))
         elif isinstance(v.get("entries"), list):
             m.papers.append((path, v))
-        elif isinstance(v.get("rules"), list) and isinstance(v.get("rows"), list):
+        elif isinstance(v.get("sets"), list) and isinstance(v.get("rows"), list):
             m.grids.append((path, v))
         elif isinstance(v.get("fits"), list):
             m.fits.append((path, v))
