@@ -164,12 +164,16 @@ static void put_head(struct bench *b) {
     }
 }
 
-static int put_tail(struct bench *b) {
+int64_t bench_peak_rss(void) {
     struct rusage usage;
-    struct err e = {0};
     getrusage(RUSAGE_SELF, &usage);
+    return (int64_t)usage.ru_maxrss * 1024;
+}
+
+static int put_tail(struct bench *b) {
+    struct err e = {0};
     json_put_key(&b->out, "peak_rss_bytes");
-    json_put_int(&b->out, (int64_t)usage.ru_maxrss * 1024);
+    json_put_int(&b->out, b->peak_rss > 0 ? b->peak_rss : bench_peak_rss());
     json_end_object(&b->out);
     return str_status(&b->text, &e) ? cli_err(&e) : puts(str_z(&b->text)) < 0 ? EXIT_FAILED : EXIT_OK;
 }

@@ -26,6 +26,7 @@ struct bench {
     double seconds[BENCH_STEPS];              /* of each step, for bench_put_seconds */
     struct thread_time before[BENCH_THREADS]; /* the first measured step */
     size_t n_threads;
+    int64_t peak_rss; /* bytes, before the peaks of the machine are measured; 0: they are not */
     struct str text;
     struct json_out out;
 };
@@ -39,7 +40,8 @@ int bench_align(struct bench *b, rsd_tokenizer *tok);
 int bench_tokenize(struct bench *b, rsd_tokenizer *tok);
 
 double bench_median(double *v, size_t n); /* sorts v */
-double bench_lap(double *since);          /* seconds since *since, which becomes now */
+int64_t bench_peak_rss(void);
+double bench_lap(double *since); /* seconds since *since, which becomes now */
 void bench_put(struct bench *b, const char *key, double v);
 double bench_put_seconds(struct bench *b); /* "seconds", "seconds_min" of b->seconds[0..steps); the median */
 /* Before the first measured step; then, after the last and before peaks are measured: "threads_alive" of this process, and

@@ -113,6 +113,7 @@ double work_gflop(const rsd_t5_info *m, const struct work *w, bool head) {
 struct limit bench_put_limit(struct bench *b, double seconds, double gflop, double bytes) {
     const size_t threads = (size_t)rsd_ctx_threads(b->ctx);
     const bool wide = b->info.memory_dtype != RSD_BF16;
+    b->peak_rss = bench_peak_rss();
     double fp32 = peak_gflops(threads), bf16 = peak_gflops_bf16(threads);
     struct limit l = {wide || bf16 <= 0 ? fp32 : bf16, peak_read_gbs(threads)};
     double limit = gflop / l.peak + 1e-9 * bytes / l.read;

@@ -1,5 +1,5 @@
-/* The decoder: every token sees those before it, and all of the encoder's output (`memory`) of its own sequence. Recomputation as
- * in encoder.c. */
+/* The decoder: every token sees those before it, and all of the encoder's output (`memory`) of its own sequence.
+ * Recomputation as in encoder.c. */
 #include "t5/model.h"
 
 static struct attention cross_attention(const struct run *r, const struct stack_acts *s, size_t layer) {
@@ -37,17 +37,9 @@ static void block_backward(const struct run *r, const struct t5_stack *stack, st
 void decoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, struct mat memory) {
     const struct t5_stack *stack = &w->decoder;
     struct mat x = stack_begin(r, s, stack, w->shared, false, PLACE_DECODER_EMBEDDING);
-    for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++) {
-        if (!r->recompute) {
-            x = block_forward(r, stack, s, i, x, memory);
-            continue;
-        }
-        struct mat next = run_mat(r, x.rows, x.cols);
-        struct arena_mark mark = arena_mark(r->acts);
-        copy(&r->x, next, block_forward(r, stack, s, i, x, memory));
-        arena_release(r->acts, mark);
-        x = next;
-    }
+    s->blocks_begin = arena_mark(r->acts);
+    for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++)
+        x = block_forward(r, stack, s, i, x, memory);
     stack_end(r, s, stack, x);
 }
 
@@ -57,11 +49,7 @@ void decoder_backward(const struct run *r, const struct t5_weights *w, struct st
     grads_begin(r, l, stack->first_layer + stack->n - 1);
     struct mat dx = stack_backward_begin(r, s, stack);
     for (size_t i = stack->n; i-- > 0 && !exec_status(&r->x);) {
-        struct arena_mark mark = arena_mark(r->acts);
-        if (r->recompute)
-            block_forward(r, stack, s, i, s->blocks[i].self.x, memory);
         block_backward(r, stack, s, i, dx, memory, dmemory);
-        arena_release(r->acts, mark);
         if (i) {
             grads_done(r, l, stack->first_layer + i);
             grads_begin(r, l, stack->first_layer + i - 1);

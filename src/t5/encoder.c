@@ -1,7 +1,9 @@
 /* The encoder: every token of a sequence sees every other.
  *
- * Recomputation (Chen et al. 2016, "Training deep nets with sublinear memory cost"): of a block only the stream in front of it is
- * kept, and the backward pass makes the rest again, block by block, with the same code and the same masks: the same bits. */
+ * Recomputation (Chen et al. 2016, "Training deep nets with sublinear memory cost"): a sublayer keeps the stream in front of it and
+ * the output of attention. The backward pass makes the rest again, sublayer by sublayer, with the same code and the same masks: the
+ * same bits. It is what takes most memory for its multiplications: nothing that a product of two matrices of weights does not give,
+ * and not the last product of a sublayer, whose result nobody needs. */
 #include "t5/model.h"
 
 static struct mat block_forward(const struct run *r, const struct t5_stack *stack, struct stack_acts *s, size_t i, struct mat x) {
@@ -26,17 +28,8 @@ static void block_backward(const struct run *r, const struct t5_stack *stack, st
 void encoder_forward(const struct run *r, const struct t5_weights *w, struct stack_acts *s) {
     const struct t5_stack *stack = &w->encoder;
     struct mat x = stack_begin(r, s, stack, w->shared, true, PLACE_EMBEDDING);
-    for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++) {
-        if (!r->recompute) {
-            x = block_forward(r, stack, s, i, x);
-            continue;
-        }
-        struct mat next = run_mat(r, x.rows, x.cols);
-        struct arena_mark mark = arena_mark(r->acts);
-        copy(&r->x, next, block_forward(r, stack, s, i, x));
-        arena_release(r->acts, mark);
-        x = next;
-    }
+    for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++)
+        x = block_forward(r, stack, s, i, x);
     stack_end(r, s, stack, x);
 }
 
@@ -45,11 +38,7 @@ void encoder_backward(const struct run *r, const struct t5_weights *w, struct st
     grads_begin(r, l, stack->first_layer + stack->n - 1);
     struct mat dx = stack_backward_begin(r, s, stack);
     for (size_t i = stack->n; i-- > 0 && !exec_status(&r->x);) {
-        struct arena_mark mark = arena_mark(r->acts);
-        if (r->recompute)
-            block_forward(r, stack, s, i, s->blocks[i].self.x);
         block_backward(r, stack, s, i, dx);
-        arena_release(r->acts, mark);
         if (i) {
             grads_done(r, l, stack->first_layer + i);
             grads_begin(r, l, stack->first_layer + i - 1);

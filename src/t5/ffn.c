@@ -1,5 +1,6 @@
 /* The feed-forward sublayer: relu(norm(x) wi) wo (v1.0), or gelu(norm(x) wi_0) * (norm(x) wi_1) wo (v1.1: Shazeer 2020, "GLU
- * variants improve Transformer"; UL2 with silu). The inner activation and its dropout are made again in the backward pass. */
+ * variants improve Transformer"; UL2 with silu). The inner activation and its dropout are made again in the backward pass, with
+ * recomputation also what it is made of. */
 #include "t5/model.h"
 
 /* The inner value that wo reads; in place of h for ReLU without dropout. */
@@ -14,40 +15,53 @@ static struct mat inner_value(const struct run *r, const struct ffn_acts *k, str
     return z;
 }
 
-struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ffn_weights *w, struct mat x, struct dropout inner,
-                        struct dropout out) {
-    size_t T = x.rows, F = r->c->d_ff;
-    struct arena_mark all = arena_mark(r->acts);
-    k->x = x;
-    k->rrms = run_vector(r, 1, T);
-    k->h = run_act(r, T, F);
-    k->g = w->gate.base ? run_act(r, T, F) : (struct mat){0};
-    /* The new stream is kept, the inner value is not: the stream's memory is taken first. */
-    struct mat stream = residual_mat(r, x);
+static void take_factors(const struct run *r, struct ffn_acts *k, const struct ffn_weights *w, size_t T) {
+    k->h = run_act(r, T, r->c->d_ff);
+    k->g = w->gate.base ? run_act(r, T, r->c->d_ff) : (struct mat){0};
+}
 
-    struct arena_mark mark = arena_mark(r->acts);
-    struct mat y = run_act(r, T, x.cols);
-    rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
+/* y: the normed stream */
+static void make_factors(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat y) {
     linear_forward(r, k->h, w->wi, y, 0);
     if (w->gate.base)
         linear_forward(r, k->g, w->gate, y, 0);
     else
         relu_forward(&r->x, k->h, k->h);
+}
+
+struct mat ffn_sublayer(const struct run *r, struct ffn_acts *k, const struct ffn_weights *w, struct mat x, struct dropout inner,
+                        struct dropout out) {
+    struct arena_mark all = arena_mark(r->acts);
+    k->x = x;
+    k->rrms = run_vector(r, 1, x.rows);
+    struct mat stream = residual_mat(r, x);
+    struct arena_mark kept = arena_mark(r->acts);
+    take_factors(r, k, w, x.rows);
+
+    struct arena_mark mark = arena_mark(r->acts);
+    struct mat y = run_act(r, x.rows, x.cols);
+    rmsnorm_forward(&r->x, y, k->rrms, x, w->norm->w, r->c->eps);
+    make_factors(r, k, w, y);
     arena_release(r->acts, mark);
     residual_forward(r, stream, x, w->wo, inner_value(r, k, inner), out);
-    arena_release(r->acts, r->train ? mark : all);
+    arena_release(r->acts, !r->train ? all : r->recompute ? kept : mark);
     return stream;
 }
 
-void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat dx,
+void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *acts, const struct ffn_weights *w, struct mat dx,
                            struct dropout inner, struct dropout out) {
     size_t T = dx.rows, F = r->c->d_ff;
+    struct ffn_acts local = *acts, *k = &local;
     struct arena_mark mark = arena_mark(r->acts);
-    struct mat dz = run_mat(r, T, F), y = run_act(r, T, dx.cols), dy = run_mat(r, T, dx.cols);
+    struct mat y = run_act(r, T, dx.cols), dy = run_mat(r, T, dx.cols), dz = run_mat(r, T, F);
+    rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps);
+    if (r->recompute) {
+        take_factors(r, k, w, T);
+        make_factors(r, k, w, y);
+    }
     residual_backward(r, dz, w->wo, dx, inner_value(r, k, inner), out);
     if (inner.p > 0)
         dropout_apply(&r->x, dz, dz, inner);
-    rmsnorm_forward(&r->x, y, k->rrms, k->x, w->norm->w, r->c->eps);
     if (k->g.data) {
         /* The kept factors are not needed again, but what is BF16 is too narrow for gradients. */
         struct mat dh = r->act == DTYPE_F32 ? k->h : run_mat(r, T, F), dg = r->act == DTYPE_F32 ? k->g : run_mat(r, T, F);

@@ -62,6 +62,8 @@ static int forward(rsd_t5 *m, bool train, struct err *e) {
     if (e->code)
         return e->code;
     encoder_forward(&r, m->w, &m->enc);
+    if (train)
+        m->enc.dout = run_mat(&r, m->enc.tokens, m->w->config.d_model);
     decoder_forward(&r, m->w, &m->dec, m->enc.out);
     return exec_status(&r.x);
 }
@@ -82,11 +84,11 @@ int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode) {
 
 /* The embedding's gradient is complete last: the encoder adds to it in the end. */
 static void backward(rsd_t5 *m, const struct run *r, const struct listener *l) {
-    m->enc.dout = run_mat(r, m->enc.tokens, m->w->config.d_model);
     fill(&r->x, m->enc.dout, 0);
     if (m->w->head != m->w->shared)
         grads_done(r, l, m->w->layers - 1);
     decoder_backward(r, m->w, &m->dec, m->enc.out, m->enc.dout, l);
+    arena_release(r->acts, m->dec.blocks_begin); /* room for the encoder's backward pass */
     encoder_backward(r, m->w, &m->enc, l);
     grads_done(r, l, 0);
     m->state = T5_INFERRED; /* what backward needs is used up, logits can still be had */

@@ -116,7 +116,8 @@ struct stack_acts {
     struct mat bias, dbias; /* [H, distances] */
     size_t bias_zero;
     struct block_acts *blocks;
-    struct mat x; /* the residual stream behind the last block */
+    struct arena_mark blocks_begin; /* decoder: what its blocks keep lies behind */
+    struct mat x;                   /* the residual stream behind the last block */
     float *rrms;
     struct mat out;  /* behind the final norm; BF16 while training in it */
     struct mat dout; /* its gradient */
