@@ -41,7 +41,6 @@
         .fill = fill_cpu,                                 \
         .lerp = lerp_cpu,                                 \
         .row_lse = row_lse_cpu,                           \
-        .soft_xent = soft_xent_cpu,                       \
         .distill = distill_cpu,                           \
         .row_argmax = row_argmax_cpu,                     \
         .row_pick = row_pick_cpu,                         \

@@ -1,5 +1,4 @@
-/* Part of cpu.c: rows of logits. A row of 32128 floats is read twice for its log-sum-exp (it stays in the second-level cache)
- * and once more to become its gradient. */
+/* Part of cpu.c: rows of logits. A row of 32128 floats is read twice for its log-sum-exp: it stays in the second-level cache. */
 #ifndef KERNELS_CPU_LOSS_H
 #define KERNELS_CPU_LOSS_H
 
@@ -11,9 +10,6 @@ struct loss_job {
     float *out;
     int32_t *best;
     const int32_t *ids;
-    const float *lse, *weight;
-    struct sparse_rows targets;
-    int kl, grad;
 };
 
 /* Sums of 4096 elements in F32, their sum in double: the error does not grow with the vocabulary. */
@@ -44,58 +40,6 @@ static void row_lse_rows(const struct rows *rows, size_t first, size_t last, siz
 static void row_lse_cpu(const struct exec *x, float *lse, struct mat logits) {
     struct loss_job j = {.rows = {.fn = row_lse_rows}, .logits = logits, .out = lse};
     run_rows(x, &j.rows, logits.rows, logits.cols);
-}
-
-static void soft_xent_gradient(float *v, size_t n, float lse, float weight, double mass, const int32_t *ids, const float *probs,
-                               size_t entries) {
-    if (!(weight > 0 || weight < 0)) {
-        memset(v, 0, n * sizeof *v);
-        return;
-    }
-    float k = weight * (float)mass;
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        v[i] = k * exp_fast(v[i] - lse);
-    }
-    for (size_t i = 0; i < entries; i++) {
-        v[ids[i]] -= weight * probs[i];
-    }
-}
-
-static void soft_xent_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {
-    (void)worker;
-    const struct loss_job *j = (const struct loss_job *)(const void *)rows;
-    for (size_t r = first; r < last; r++) {
-        float *v = row_of(j->logits, r);
-        size_t at = j->targets.offsets[r] - j->targets.offsets[0], n = j->targets.offsets[r + 1] - j->targets.offsets[r];
-        const int32_t *ids = j->targets.ids + at;
-        const float *probs = j->targets.probs + at;
-        double loss = 0, mass = 0;
-        for (size_t i = 0; i < n; i++) {
-            double p = (double)probs[i];
-            if (p > 0) { /* 0 log 0 = 0 */
-                loss += p * ((j->kl ? log(p) : 0) - ((double)v[ids[i]] - (double)j->lse[r]));
-                mass += p;
-            }
-        }
-        j->out[r] = (float)loss;
-        if (j->grad) {
-            soft_xent_gradient(v, j->logits.cols, j->lse[r], j->weight[r], mass, ids, probs, n);
-        }
-    }
-}
-
-static void soft_xent_cpu(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
-                          const float *weight, int kl, int grad) {
-    struct loss_job j = {.rows = {.fn = soft_xent_rows},
-                         .logits = logits,
-                         .out = loss,
-                         .lse = lse,
-                         .weight = weight,
-                         .targets = targets,
-                         .kl = kl,
-                         .grad = grad};
-    run_rows(x, &j.rows, logits.rows, grad ? logits.cols : 16);
 }
 
 static void row_argmax_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {

@@ -442,13 +442,6 @@ void row_lse(const struct exec *x, float *lse, struct mat logits) {
     }
 }
 
-void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
-               const float *weight, int kl, int grad) {
-    if (READY(logits)) {
-        x->k->soft_xent(x, loss, logits, lse, targets, weight, kl, grad);
-    }
-}
-
 void distill(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits, const struct distill_rows *t,
              int grad) {
     if (READY(logits)) {

@@ -156,13 +156,6 @@ struct sparse_rows {
 };
 /* lse[r] = log sum_v exp(logits[r,v]), by the maximum first: no overflow for finite logits */
 void row_lse(const struct exec *x, float *lse, struct mat logits);
-/* Forward KL / cross-entropy against sparse targets:
- *   loss[r] = sum_i p_i (log p_i - log q_i)  if `kl`, else  sum_i p_i (-log q_i)      q = softmax(logits[r])
- *   logits[r,v] = weight[r] * (q_v sum_i p_i - p_v)        (=; the derivative of weight * loss in either case)
- * The p_i need not sum to 1: what is missing is left out (the reference's `drop`). weight 0 gives a zero row. Rows of one entry
- * with p = 1 are hard labels. With grad = 0 logits stay as they are. */
-void soft_xent(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
-               const float *weight, int kl, int grad);
 /* How the student's row q = softmax(logits[r]) is compared with what the teacher told about it. */
 enum {
     DISTILL_NONE,    /* hard label alone */

@@ -410,30 +410,6 @@ static void row_lse_ref(const struct exec *x, float *lse, struct mat logits) {
     }
 }
 
-static void soft_xent_ref(const struct exec *x, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
-                          const float *weight, int kl, int grad) {
-    (void)x;
-    for (size_t r = 0; r < logits.rows; r++) {
-        size_t first = targets.offsets[r] - targets.offsets[0], last = targets.offsets[r + 1] - targets.offsets[0];
-        double sum = 0, mass = 0;
-        for (size_t i = first; i < last; i++) {
-            double p = (double)targets.probs[i];
-            if (p > 0) {
-                sum += p * ((kl ? log(p) : 0) - ((double)get(logits, r, (size_t)targets.ids[i]) - (double)lse[r]));
-                mass += p;
-            }
-        }
-        loss[r] = (float)sum;
-        for (size_t v = 0; grad && v < logits.cols; v++) {
-            double d = mass * exp((double)get(logits, r, v) - (double)lse[r]);
-            for (size_t i = first; i < last; i++) {
-                d -= (size_t)targets.ids[i] == v ? (double)targets.probs[i] : 0;
-            }
-            set(logits, r, v, weight[r] > 0 || weight[r] < 0 ? (double)weight[r] * d : 0);
-        }
-    }
-}
-
 static void row_argmax_ref(const struct exec *x, int32_t *best, struct mat logits) {
     (void)x;
     for (size_t r = 0; r < logits.rows; r++) {
@@ -630,7 +606,6 @@ const struct kernels kernels_table_reference = {
     .fill = fill_ref,
     .lerp = lerp_ref,
     .row_lse = row_lse_ref,
-    .soft_xent = soft_xent_ref,
     .distill = distill_reference,
     .row_argmax = row_argmax_ref,
     .row_pick = row_pick_ref,

@@ -43,8 +43,6 @@ struct kernels {
     void (*fill)(const struct exec *, struct mat y, float v);
     void (*lerp)(const struct exec *, struct mat y, struct mat a, struct mat b, float t);
     void (*row_lse)(const struct exec *, float *lse, struct mat logits);
-    void (*soft_xent)(const struct exec *, float *loss, struct mat logits, const float *lse, struct sparse_rows targets,
-                      const float *weight, int kl, int grad);
     void (*distill)(const struct exec *, float *nll, float *smooth, float *soft, struct mat logits, const struct distill_rows *t,
                     int grad);
     void (*row_argmax)(const struct exec *, int32_t *best, struct mat logits);

@@ -130,8 +130,6 @@ static void bench_loss(struct bench *b, size_t rows, size_t V) {
     }
     BEST(t, row_lse(&b->x, lse, logits));
     report("loss row_lse", t, 0, bytes);
-    BEST(t, soft_xent(&b->x, loss, logits, lse, (struct sparse_rows){offsets, ids, probs}, weight, 1, 1));
-    report("loss soft_xent with gradient", t, 0, 2 * bytes);
     static const struct distill how[] = {{DISTILL_FORWARD, DISTILL_DROP, 1, 0}, {DISTILL_FORWARD, DISTILL_BUCKET, 1, 0}};
     static const char *const names[] = {"loss distill, KL with gradient", "loss distill, KL with bucket and gradient"};
     uint8_t *which = arena_take(&b->mem, rows, 1, &b->err);
