@@ -14,7 +14,8 @@
 #include <sys/stat.h>
 
 struct options {
-    const char *out;
+    const char *out, *words;
+    struct style style;
     long problems, heldout, samples, seed;
     double slip;
 };
@@ -26,9 +27,15 @@ struct seen { /* questions told already, as hashes; open addressing, at most hal
 
 static const char usage[] =
     "usage: wordproblems --out FOLDER [--problems 24000] [--heldout 500] [--samples 1] [--seed 1] [--slip 0.04]\n"
+    "       [--kinds \"S+ P-*\"] [--wording usual|other] [--words FILE]\n"
     "  --problems  training problems; --heldout  held-out problems\n"
     "  --samples   the teacher's replies to each training problem\n"
-    "  --slip      probability that a step of the teacher's is wrong\n";
+    "  --slip      probability that a step of the teacher's is wrong\n"
+    "  --kinds     which problems, in equal shares, instead of the usual ones of two and three steps; a letter is a sentence: S "
+    "a number of things,\n"
+    "              P groups of them, then Q more groups (behind P only), + more, - less, * times as many, / shared (last only)\n"
+    "  --wording   other: questions in words that the usual ones do not have\n"
+    "  --words     phrases, one a line, whose words go into the vocabulary, too\n";
 
 /* CRC-32 as in zip files; here only to spread keys evenly. */
 static uint32_t crc32(const char *s) {
@@ -102,7 +109,11 @@ static bool write_all(const struct options *o, struct seen *seen) {
     while (fine && (n_train < o->problems || n_heldout < o->heldout)) {
         struct problem p;
         char id[48];
-        problem_draw(&p, &random);
+        if (!problem_draw(&p, &o->style, &random)) {
+            fprintf(stderr, "wordproblems: no operands were found for one of --kinds that keep its results below 100\n");
+            fine = false;
+            break;
+        }
         const bool held = is_heldout(&p);
         long *n = held ? &n_heldout : &n_train;
         if (*n >= (held ? o->heldout : o->problems) || !is_new(seen, &p.question))
@@ -115,7 +126,7 @@ static bool write_all(const struct options *o, struct seen *seen) {
     fine = output_close(&train) && fine;
     fine = output_close(&heldout) && fine;
     fine = output_close(&replies) && fine;
-    fine = fine && vocabulary_write(o->out, &pieces);
+    fine = fine && vocabulary_write(o->out, o->words, &pieces);
     if (fine)
         printf("%ld training problems, %ld held out, %ld replies of which %ld are wrong, %zu pieces: %s\n", n_train, n_heldout,
                n_train * o->samples, wrong, pieces, o->out);
@@ -129,6 +140,16 @@ static bool number_option(const char *text, long low, long high, long *out) {
     return errno == 0 && end != text && *end == '\0' && *out >= low && *out <= high;
 }
 
+/* Cuts the text at blanks. */
+static bool kinds_read(struct style *style, char *text) {
+    for (char *kind = strtok(text, " "); kind != NULL; kind = strtok(NULL, " ")) {
+        if (style->n_kinds == MAX_KINDS || !kind_is_known(kind))
+            return false;
+        style->kinds[style->n_kinds++] = kind;
+    }
+    return style->n_kinds > 0;
+}
+
 static bool options_read(struct options *o, int argc, char **argv) {
     bool fine = argc % 2 == 1;
     for (int i = 1; i + 1 < argc && fine; i += 2) {
@@ -137,7 +158,7 @@ static bool options_read(struct options *o, int argc, char **argv) {
         if (strcmp(name, "--out") == 0)
             o->out = value;
         else if (strcmp(name, "--problems") == 0)
-            fine = number_option(value, 1, 1000000, &o->problems);
+            fine = number_option(value, 0, 1000000, &o->problems);
         else if (strcmp(name, "--heldout") == 0)
             fine = number_option(value, 0, 5000, &o->heldout);
         else if (strcmp(name, "--samples") == 0)
@@ -146,6 +167,12 @@ static bool options_read(struct options *o, int argc, char **argv) {
             fine = number_option(value, 0, 1000000000, &o->seed);
         else if (strcmp(name, "--slip") == 0)
             fine = (o->slip = strtod(value, &end)) >= 0 && o->slip <= 0.5 && end != value && *end == '\0';
+        else if (strcmp(name, "--kinds") == 0)
+            fine = kinds_read(&o->style, argv[i + 1]);
+        else if (strcmp(name, "--wording") == 0)
+            fine = (o->style.reworded = strcmp(value, "other") == 0) || strcmp(value, "usual") == 0;
+        else if (strcmp(name, "--words") == 0)
+            o->words = value;
         else
             fine = false;
         if (!fine)

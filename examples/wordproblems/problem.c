@@ -2,7 +2,8 @@
  *
  * A kind is a word over the letters below, one letter an operation and a sentence: "S+-" starts with a number, adds, and takes
  * away. Operands are drawn until every result lies in 1..99, in both orders where two neighbouring additions or subtractions
- * can be swapped. */
+ * can be swapped. Other kinds than the usual ones, and a second set of phrases, make problems to test on that differ from
+ * those trained on. */
 #include "wordproblems.h"
 
 #include <string.h>
@@ -14,10 +15,11 @@ enum { COUNT_TWO = sizeof kinds_of_two / sizeof *kinds_of_two, COUNT_THREE = siz
 static const double share_of_three = 0.29;
 
 /* {N} who, {p} {P} {o} the pronoun of who (she, She, her), {M} someone else, {a} {b} numbers, {u} the things */
-static const struct {
+struct phrase {
     char op;
-    const char *phrase;
-} phrases[] = {
+    const char *words;
+};
+static const struct phrase phrases[] = {
     {'S', "{N} has {a} {u}."},
     {'S', "{N} starts the day with {a} {u}."},
     {'S', "In the morning {N} has {a} {u}."},
@@ -45,6 +47,29 @@ static const struct {
 };
 enum { PHRASES = sizeof phrases / sizeof *phrases };
 
+/* The same in other words. They are not in the vocabulary unless --words adds them. */
+static const struct phrase other_phrases[] = {
+    {'S', "There are {a} {u} on the table and {N} owns them."},
+    {'S', "{N} owns {a} {u}."},
+    {'P', "{N} owns {a} boxes and puts {b} {u} into each."},
+    {'P', "There are {a} boxes on the table. {N} counts {b} {u} in each of them."},
+    {'Q', "{M} hands {o} {a} more boxes of {b} {u} each."},
+    {'Q', "Next {p} takes another {a} boxes with {b} {u} in each box."},
+    {'+', "{M} hands {o} another {a} {u}."},
+    {'+', "Next {p} picks up {a} {u}."},
+    {'+', "{P} takes {a} {u} from {M}."},
+    {'-', "{M} takes {a} of them."},
+    {'-', "Next {p} drops {a} {u}."},
+    {'-', "{P} hands {a} {u} to {M}."},
+    {'*', "{M} owns {a} times that number."},
+    {'*', "Next {p} owns {a} times that number."},
+    {'/', "{P} hands them to {a} friends equally. What is the number of {u} for each friend?"},
+    {'/', "{P} puts them equally into {a} boxes. What is the number of {u} in each box?"},
+    {'?', "What is the number of {u} that {N} owns?"},
+    {'?', "Count the {u} that {N} owns now."},
+};
+enum { OTHER_PHRASES = sizeof other_phrases / sizeof *other_phrases };
+
 static const char *const names[] = {"Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Irene", "Jack",
                                     "Kate", "Leo", "Maria", "Noah",  "Olga", "Paul",  "Rosa",  "Sam",   "Tina",  "Tom"};
 static const bool female[] = {true, false, true, false, true, false, true, false, true, false,
@@ -58,7 +83,7 @@ enum { PRONOUNS = sizeof pronouns / sizeof *pronouns };
 
 const char *problem_phrase(size_t i) {
     if (i < PHRASES)
-        return phrases[i].phrase;
+        return phrases[i].words;
     i -= PHRASES;
     if (i < NAMES)
         return names[i];
@@ -193,23 +218,25 @@ static void key_make(struct problem *p, const struct operation *ops, size_t n) {
     }
 }
 
-static const char *phrase_draw(char op, struct random *r) {
+static const char *phrase_draw(char op, bool reworded, struct random *r) {
+    const struct phrase *list = reworded ? other_phrases : phrases;
+    const size_t count = reworded ? OTHER_PHRASES : PHRASES;
     size_t first = 0, n = 0;
-    while (phrases[first].op != op)
+    while (list[first].op != op)
         first++;
-    while (first + n < PHRASES && phrases[first + n].op == op)
+    while (first + n < count && list[first + n].op == op)
         n++;
-    return phrases[first + (size_t)random_between(r, 0, (int)n - 1)].phrase;
+    return list[first + (size_t)random_between(r, 0, (int)n - 1)].words;
 }
 
-static void tell(struct problem *p, const struct operation *ops, size_t n, struct random *r) {
+static void tell(struct problem *p, const struct operation *ops, size_t n, bool reworded, struct random *r) {
     int who = random_between(r, 0, NAMES - 1);
     p->unit = units[random_between(r, 0, UNITS - 1)];
     p->question.n = 0;
     bool asked = false;
     for (size_t i = 0; i <= n && !asked; i++) {
         const char op = i < n ? ops[i].op : '?';
-        const char *phrase = phrase_draw(op, r);
+        const char *phrase = phrase_draw(op, reworded, r);
         const int other = (who + random_between(r, 1, NAMES - 1)) % NAMES;
         struct line a = {0}, b = {0};
         line_number(&a, i < n ? ops[i].a : 0);
@@ -238,18 +265,38 @@ static bool is_story(const struct problem *p, int results[MAX_STEPS]) {
     return true;
 }
 
-void problem_draw(struct problem *p, struct random *r) {
-    const char *kind = random_unit(r) < share_of_three ? kinds_of_three[random_between(r, 0, COUNT_THREE - 1)]
-                                                       : kinds_of_two[random_between(r, 0, COUNT_TWO - 1)];
+bool kind_is_known(const char *kind) {
+    const size_t n = strlen(kind);
+    size_t steps = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *place = i == 0 ? "SP" : i == 1 && kind[0] == 'P' ? "Q+-*/" : "+-*/"; /* a division ends the story */
+        if (strchr(place, kind[i]) == NULL || (kind[i] == '/' && i + 1 < n))
+            return false;
+        steps += kind[i] == 'S' ? 0 : kind[i] == 'Q' ? 2 : 1;
+    }
+    return n <= MAX_OPS && steps >= 1 && steps <= MAX_STEPS;
+}
+
+static const char *kind_draw(const struct style *style, struct random *r) {
+    if (style->n_kinds > 0)
+        return style->kinds[random_between(r, 0, (int)style->n_kinds - 1)];
+    return random_unit(r) < share_of_three ? kinds_of_three[random_between(r, 0, COUNT_THREE - 1)]
+                                           : kinds_of_two[random_between(r, 0, COUNT_TWO - 1)];
+}
+
+bool problem_draw(struct problem *p, const struct style *style, struct random *r) {
+    const char *kind = kind_draw(style, r);
     const size_t n = strlen(kind);
     struct operation ops[MAX_OPS];
     int results[MAX_STEPS];
+    int patience = 1000000;
     do {
         for (size_t i = 0; i < n; i++)
             ops[i] = operation_draw(kind[i], r);
         plans_make(p, ops, n);
-    } while (!is_story(p, results));
+    } while (!is_story(p, results) && --patience > 0);
     p->answer = results[p->plans[0].n - 1];
     key_make(p, ops, n);
-    tell(p, ops, n, r);
+    tell(p, ops, n, style->reworded, r);
+    return patience > 0;
 }

@@ -14,7 +14,7 @@
 static const char blank[] = "\xe2\x96\x81";                                    /* U+2581 */
 static const char *const frame[] = {"Q: ", " A:", "Let's think step by step"}; /* what stands around question and answer */
 
-enum { MAX_PIECES = 1024, NORMAL = 1, UNKNOWN = 2, CONTROL = 3, EXTRA_IDS = 100 };
+enum { MAX_PIECES = 2048, NORMAL = 1, UNKNOWN = 2, CONTROL = 3, EXTRA_IDS = 100 };
 static const float word_score = -6, mark_score = -4, spelled_score = -12;
 
 struct piece {
@@ -60,7 +60,23 @@ static void phrase_add(struct vocabulary *v, const char *s) {
     }
 }
 
-static void vocabulary_make(struct vocabulary *v) {
+static bool words_add(struct vocabulary *v, const char *path) {
+    char line[MAX_TEXT];
+    FILE *f = fopen(path, "rb");
+    bool fine = f != NULL;
+    while (fine && fgets(line, sizeof line, f) != NULL) {
+        line[strcspn(line, "\r\n")] = '\0';
+        phrase_add(v, line);
+    }
+    fine = fine && ferror(f) == 0;
+    if (f != NULL)
+        fclose(f);
+    if (!fine)
+        perror(path);
+    return fine;
+}
+
+static bool vocabulary_make(struct vocabulary *v, const char *words) {
     v->n = 0;
     piece_add(v, "", "<pad>", 5, 0, CONTROL);
     piece_add(v, "", "</s>", 4, 0, CONTROL);
@@ -76,15 +92,18 @@ static void vocabulary_make(struct vocabulary *v) {
         phrase_add(v, teacher_phrase(i));
     for (size_t i = 0; problem_phrase(i) != NULL; i++)
         phrase_add(v, problem_phrase(i));
+    if (words != NULL && !words_add(v, words))
+        return false;
     piece_add(v, blank, "", 0, spelled_score, NORMAL);
     for (char c = '!'; c <= '~'; c++)
         piece_add(v, "", &c, 1, spelled_score, NORMAL);
+    return true;
 }
 
 /* ---- protocol buffer ---- */
 
 struct bytes {
-    unsigned char p[65536]; /* a piece takes at most 50 */
+    unsigned char p[131072]; /* a piece takes at most 50 */
     size_t n;
 };
 
@@ -194,11 +213,12 @@ static void config_write(FILE *f, size_t pieces) {
             vocab);
 }
 
-bool vocabulary_write(const char *folder, size_t *pieces) {
+bool vocabulary_write(const char *folder, const char *words, size_t *pieces) {
     static struct vocabulary v; /* too large for some stacks */
     static struct bytes model;
     struct output o;
-    vocabulary_make(&v);
+    if (!vocabulary_make(&v, words))
+        return false;
     model_make(&model, &v);
     *pieces = v.n;
     if (v.n == MAX_PIECES || model.n == sizeof model.p) {

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { MAX_NUMBER = 99, MAX_OPS = 4, MAX_STEPS = 3, MAX_TEXT = 1024 };
+enum { MAX_NUMBER = 99, MAX_OPS = 8, MAX_STEPS = 8, MAX_KINDS = 64, MAX_TEXT = 1024 };
 
 /* ---- output.c ---- */
 
@@ -69,13 +69,22 @@ struct problem {
     size_t n_plans;
     int answer;
 };
-void problem_draw(struct problem *p, struct random *r);
+
+/* Which problems are drawn. */
+struct style {
+    const char *kinds[MAX_KINDS]; /* n_kinds = 0: the usual ones, of two and three steps */
+    size_t n_kinds;
+    bool reworded; /* told in other words */
+};
+/* A kind of the style, with operands and words. False if no operands were found that keep all results in 1..99. */
+bool problem_draw(struct problem *p, const struct style *style, struct random *r);
+bool kind_is_known(const char *kind);
 
 /* All results of a plan when the first `known` of them are given (a teacher may have got one wrong). False if one is outside
  * 0..99 or a division leaves a rest. */
 bool plan_solve(const struct plan *plan, int results[MAX_STEPS], size_t known);
 
-/* Every phrase that questions are made of, for the vocabulary. NULL behind the last. */
+/* Every phrase that the usual questions are made of, for the vocabulary. NULL behind the last. */
 const char *problem_phrase(size_t i);
 
 /* Appends `phrase` with each {c} replaced by values[i] where keys[i] is c. */
@@ -97,7 +106,7 @@ size_t teacher_count(const char *text); /* tokens of a text */
 
 /* ---- vocabulary.c ---- */
 
-/* Writes spiece.model and config.json. *pieces: how many pieces there are. */
-bool vocabulary_write(const char *folder, size_t *pieces);
+/* Writes spiece.model and config.json. *pieces: how many pieces there are. words: NULL, or a file of further phrases, one a line. */
+bool vocabulary_write(const char *folder, const char *words, size_t *pieces);
 
 #endif

@@ -1,0 +1,324 @@
+"""What is trained and tested: the sizes, the budgets, and the parts of which the eight entries of paper.json are made.
+
+All training follows one recipe (AdamW, linear decay to zero, batches of 4096 tokens); within a comparison only the thing compared differs, and the number of
+steps is the same. Steps are chosen so that twice as many would gain little: every size is trained once more with half of them, and a size that gains more than
+`PLATEAU` from the second half is marked as undertrained (results.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+from lab import Lab, Part, checksum, read_json, write_json
+
+HERE = Path(__file__).resolve().parent
+FORMATS = {"zs-ao": 1.0, "zs-cot": 2.0, "ic-ao": 0.25, "ic-cot": 0.5}
+ZERO_SHOT = {"zs-ao": 1.0, "zs-cot": 2.0}
+IN_CONTEXT = {"ic-ao": 1.0, "ic-cot": 2.0}
+MAX_TOKENS = 80  # of one output; solutions have at most 60
+# Word problems to test on that differ from those trained on: in words, in number of steps, in which operations follow each other.
+OTHER_PROBLEMS = {
+    "wording": ["--wording", "other"],
+    "longer": ["--kinds", "S-+-+ S+*-+ P-+-+ PQ-+ S*-+- S+-+/"],
+    "operations": ["--kinds", "S-* P* S** S*/ P*+ P*- S-*+ S+/"],
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done. Times are those of two quiet cores; --help says them."""
+
+    widths: tuple[int, ...]  # d_model of the sizes, two layers each side; parameters follow (0.03 M at 16, 0.26 M at 64)
+    middle: int  # the width at which things are compared
+    seeds: tuple[int, ...] = (1, 2, 3)
+    generic_steps: int = 2500
+    steps: int = 2500
+    problems: int = 12000
+    tasks: int = 3000  # generic questions of each kind
+    test: int = 300  # word problems in a test set
+    generic_test: int = 50  # questions of each kind in the generic test set
+    kinds: str = ""  # word problems of these kinds instead of the usual ones
+    batch_tokens: int = 4096
+    points: int = 20  # development points along a run
+    alphas: tuple[float, ...] = tuple(i / 10 for i in range(11))
+    layers: dict[int, int] = field(default_factory=dict)  # width to layers a side where it is not two
+
+
+SCALES = {
+    "tiny": Scale(widths=(8, 12), middle=8, seeds=(1, 2), generic_steps=8, steps=8, problems=300, tasks=60, test=20, generic_test=4, batch_tokens=512, points=2,
+                  alphas=(0, 0.5, 1)),
+    "quick": Scale(widths=(16, 24, 32, 48), middle=24, generic_steps=500, steps=400, problems=6000, tasks=1500, test=150, generic_test=25, points=8,
+                   alphas=(0, 0.25, 0.5, 0.75, 1)),
+    "default": Scale(widths=(16, 24, 40, 64), middle=40),
+    "full": Scale(widths=(16, 24, 40, 64, 128, 256, 320), middle=64, generic_steps=12000, steps=12000, problems=40000, tasks=10000, test=1000, generic_test=200,
+                  kinds="S+- S-+ P+- P-+ PQ S*+- S*-+ S+*- S+-+ S-+- PQ+ PQ- S-+-+ S*-+- P+-+ P-+-", layers={128: 3, 256: 4, 320: 4}),
+}
+
+
+def rate(width: int) -> float:
+    """Peak learning rate: 5e-3 suits a width of 64; wider models need less."""
+    return min(1e-2, 0.32 / width)
+
+
+# ---- shapes ----
+
+
+def shape(width: int, encoder: int, decoder: int, vocab: int, hidden: int | None = None) -> dict:
+    """config.json of a T5 v1.1 without dropout."""
+    heads = 2 if width < 32 else 4 if width < 128 else width // 32
+    return {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": width, "d_kv": -(-width // heads), "d_ff": hidden or 2 * width,
+            "num_layers": encoder, "num_decoder_layers": decoder, "num_heads": heads, "relative_attention_num_buckets": 32,
+            "relative_attention_max_distance": 128, "dropout_rate": 0.0, "layer_norm_epsilon": 1e-6, "initializer_factor": 1.0,
+            "feed_forward_proj": "gated-gelu", "is_encoder_decoder": True, "use_cache": True, "tie_word_embeddings": False, "vocab_size": vocab,
+            "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+
+
+def parameters(c: dict) -> int:
+    inner, d, ff = c["num_heads"] * c["d_kv"], c["d_model"], c["d_ff"]
+    layer = 4 * d * inner + 3 * d * ff + 2 * d
+    return (2 * c["vocab_size"] * d + c["num_layers"] * layer + c["num_decoder_layers"] * (layer + 4 * d * inner + d) + 2 * d
+            + 2 * c["relative_attention_num_buckets"] * c["num_heads"])
+
+
+def equal(target: dict, width: int, encoder: int, decoder: int) -> dict:
+    """A shape of that width and depth with as many parameters as `target`, by its feed-forward layers' width."""
+    return min((shape(width, encoder, decoder, target["vocab_size"], hidden) for hidden in range(2, 8 * width)),
+               key=lambda c: abs(parameters(c) - parameters(target)))
+
+
+def architectures(width: int, vocab: int) -> dict[str, dict]:
+    """The arms of the comparison at equal parameters: depth against width, encoder against decoder."""
+    base = shape(width, 2, 2, vocab)
+    narrow = max(w for w in range(4, width, 4) if parameters(shape(w, 4, 4, vocab, 2)) < parameters(base) and w <= 0.8 * width)
+    wide = min(w for w in range(width + 4, 3 * width, 4) if w >= 1.2 * width)
+    return {"2+2": base, "4+4, narrower": equal(base, narrow, 4, 4), "1+1, wider": equal(base, wide, 1, 1), "3+1": equal(base, width, 3, 1),
+            "1+3": equal(base, width, 1, 3)}
+
+
+# ---- the work of each kind of part ----
+
+
+def relative(path: Path, part: Part) -> str:
+    return os.path.relpath(path, part.folder)
+
+
+def make_data(part: Part) -> dict:
+    """Generic tasks, word problems, other word problems; the teachers' replies to both, aligned; data sets of each and of both together."""
+    c, f = part.config, part.folder
+    shutil.rmtree(f / "other", ignore_errors=True)
+    (f / "other").mkdir(parents=True)
+    part.run(part.lab.python, HERE / "tasks.py", "--out", "generic", "--train", c["tasks"], "--dev", 30, "--test", c["generic_test"])
+    words = (f / "generic" / "words.txt").read_text(encoding="utf-8")
+    for i, (name, options) in enumerate(OTHER_PROBLEMS.items()):
+        part.run("wordproblems", "--out", f"other/{name}", "--problems", 0, "--heldout", 2 * c["test"],
+                 "--seed", 100 + i, *options)
+        words += _words(f / "other" / name / "heldout.jsonl")
+    (f / "words.txt").write_text(words, encoding="utf-8")
+    kinds = ["--kinds", c["kinds"]] if c["kinds"] else []
+    part.run("wordproblems", "--out", "target", "--problems", c["problems"], "--heldout", 2 * c["test"], "--words", "words.txt", *kinds)
+    for name in ("target", *(f"other/{n}" for n in OTHER_PROBLEMS)):
+        lines = (f / name / "heldout.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (f / name / "dev.jsonl").write_text("".join(lines[: c["test"]]), encoding="utf-8")
+        (f / name / "test.jsonl").write_text("".join(lines[c["test"]:]), encoding="utf-8")
+    for name in ("generic", "target"):
+        part.run("reasondistill", "collect", "--questions", f"{name}/train.jsonl", "--teacher", f"replay:{name}/replies.jsonl", "--out", f"{name}/teacher.jsonl")
+    _mixture(f, c["problems"])
+    for name in ("generic", "target", "both"):
+        shutil.rmtree(f / name / "data", ignore_errors=True)
+        part.run("reasondistill", "align", "--tokenizer", "target/spiece.model", "--in", f"{name}/teacher.jsonl", "--out", f"{name}/aligned.rsd")
+        part.run("reasondistill", "build", "--questions", f"{name}/train.jsonl", "--in", f"{name}/aligned.rsd", "--shots", 2, "--out", f"{name}/data")
+    return {"vocab": read_json(f / "target" / "config.json")["vocab_size"]}
+
+
+def _words(path: Path) -> str:
+    """Questions without their numbers, one a line."""
+    return "".join(" ".join(w for w in json.loads(row)["question"].split() if not any(ch.isdigit() for ch in w)) + "\n"
+                   for row in path.read_text(encoding="utf-8").splitlines())
+
+
+def _mixture(folder: Path, problems: int) -> None:
+    """The word problems, and a seventh as many generic questions: the rehearsal is an eighth of all."""
+    (folder / "both").mkdir(exist_ok=True)
+    for name in ("train.jsonl", "teacher.jsonl"):
+        generic = (folder / "generic" / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = {json.loads(row)["id"] for row in (folder / "generic" / "train.jsonl").read_text(encoding="utf-8").splitlines()[: problems // 7]}
+        rows = [row for row in generic if json.loads(row)["id"] in kept]
+        (folder / "both" / name).write_text((folder / "target" / name).read_text(encoding="utf-8") + "".join(rows), encoding="utf-8")
+
+
+def train(part: Part) -> dict:
+    c, f = part.config, part.folder
+    data = part.needs[0].folder
+    if "start" in c:  # another model, as it is or with fewer layers
+        start = model_of(part.needs[1])
+        if c["start"] == "layers":
+            if not (f / "student").is_dir():
+                part.run("reasondistill", "init", "--from", relative(start, part), "--layers", c["layers"], "--out", "student")
+            start = f / "student"
+    else:
+        start = f / "student"
+        if not start.is_dir():
+            write_json(f / "config.json", c["shape"])
+            part.run("reasondistill", "init", "--config", "config.json", "--tokenizer", relative(data / "target" / "spiece.model", part), "--seed", c["seed"],
+                     "--out", "student")
+    every = max(1, c["steps"] // c["points"])
+    generic_dev = {"task": "bbh", "data": relative(data / "generic" / "dev", part), "format": "zs-cot", "max_tokens": MAX_TOKENS, "batch": 64, "name": "generic"}
+    target_dev = {"task": "jsonl", "data": relative(data / "target" / "dev.jsonl", part), "format": "zs-cot", "max_tokens": MAX_TOKENS, "batch": 64, "name": "target"}
+    run = {"model": relative(start, part), "data": relative(data / c["data"] / "data", part), "out": "run", "formats": c["formats"], "loss": c["loss"],
+           "steps": c["steps"], "batch_tokens": c["batch_tokens"], "optimizer": "adamw", "lr": c["lr"], "beta2": 0.98, "schedule": "linear", "warmup": 0.05, "clip": 1,
+           "threads": 1, "seed": c["seed"], "log_every": max(1, c["steps"] // 100), "save_every": max(1, c["steps"] // c["checkpoints"]), "keep": 0 if c["checkpoints"] > 1 else 1,
+           "eval_every": every, "eval": [generic_dev] if c["data"] == "generic" else [target_dev, generic_dev]}
+    write_json(f / "run.json", run)
+    part.run("reasondistill", "train", "run.json", *(["--resume"] if (f / "run" / "run.json").is_file() else []))
+    info = json.loads(part.run("reasondistill", "info", "--model", relative(model_of(part), part)))
+    metrics = [json.loads(row) for row in (f / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {"parameters": info["parameters"]["total"], "loss": metrics[-1]["loss"], "train_seconds": round(median(m["seconds"] for m in metrics) * c["steps"], 1),
+            "curve": {name: curve(f / "run" / "eval", name) for name in ("target", "generic")}}
+
+
+def curve(folder: Path, name: str) -> list[list[float]]:
+    """[[step, accuracy], ...] of the evaluations made while training."""
+    points = [(int(p.name.split("-")[1]), read_json(p)["accuracy"]) for p in folder.glob(f"step-*-{name}.json")]
+    return [list(p) for p in sorted(points)]
+
+
+def model_of(part: Part, step: int | None = None) -> Path:
+    if part.config.get("kind") == "merge":
+        return part.folder / "model"
+    return part.folder / "run" / "checkpoints" / f"step-{step or part.config['steps']}"
+
+
+def merge(part: Part) -> dict:
+    if not (part.folder / "model").is_dir():
+        part.run("reasondistill", "merge", "--base", relative(model_of(part.needs[0]), part), "--tuned", relative(model_of(part.needs[1]), part), "--alpha",
+                 part.config["alpha"], "--out", "model")
+    return {}
+
+
+# name: (task, file below the data folder, format, other options); the suites of measure()
+SETS = {
+    "target": ("jsonl", "target/test.jsonl", "zs-cot"),
+    "target ic": ("jsonl", "target/test.jsonl", "ic-cot"),
+    **{name: ("jsonl", f"other/{name}/test.jsonl", "zs-cot") for name in OTHER_PROBLEMS},
+    "generic": ("bbh", "generic/test", "zs-cot"),
+    "generic ao": ("bbh", "generic/test", "zs-ao"),
+    "target dev": ("jsonl", "target/dev.jsonl", "zs-cot"),
+    **{f"{name} dev": ("jsonl", f"other/{name}/dev.jsonl", "zs-cot") for name in OTHER_PROBLEMS},
+}
+OTHERS = tuple(OTHER_PROBLEMS)
+TEST = ("target", "target ic", *OTHERS, "generic", "generic ao")
+DEV = ("target dev", *(f"{name} dev" for name in OTHERS))
+
+
+def measure(part: Part) -> dict:
+    """Every set of the suite: accuracy, and for each item whether it was right (for the bootstrap; '1' and '0' in the order of the items)."""
+    data, model = part.needs[0].folder, model_of(part.needs[1], part.config.get("step"))
+    figures = {}
+    for name in part.config["sets"]:
+        task, file, fmt = SETS[name]
+        out = part.folder / (name.replace(" ", "-") + ".json")
+        if not out.is_file():
+            demos = ["--demos", relative(data / "target" / "train.jsonl", part), "--shots", 2] if fmt.startswith("ic-") else []
+            part.run("reasondistill", "eval", "--model", relative(model, part), "--task", task, "--data", relative(data / file, part), "--format", fmt, *demos,
+                     "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1, "--out", out.name)
+        e = read_json(out)
+        figures[name] = {"accuracy": e["accuracy"], "n": e["n"], "low": e["low"], "high": e["high"], "no_answer": e["no_answer"],
+                         "tasks": {t["task"]: t["accuracy"] for t in e.get("tasks", [])}, "right": "".join("01"[i["correct"]] for i in e["items"])}
+    return figures
+
+
+# ---- the parts ----
+
+
+class Plan:
+    """All parts of a scale, by what they are for. `order` is the order in which they run."""
+
+    def __init__(self, lab: Lab, scale: Scale) -> None:
+        self.lab, self.scale = lab, scale
+        sources = checksum([(HERE / "tasks.py").read_text(encoding="utf-8"), lab.generator])
+        self.data = lab.part("data", {"kind": "data", "tasks": scale.tasks, "problems": scale.problems, "test": scale.test, "generic_test": scale.generic_test,
+                                      "kinds": scale.kinds, "others": OTHER_PROBLEMS, "sources": sources}, [], make_data)
+        self.order: list[Part] = [self.data]
+        self.tests: dict[tuple, Part] = {}
+
+    def lay_out(self) -> None:
+        """Needs the data part: its vocabulary is part of every shape."""
+        s, seeds = self.scale, self.scale.seeds
+        self.vocab = self.data.figures["vocab"]
+        self.generic = {(w, k): self._train(f"generic-{w}-{k}", "generic", w, k) for w in s.widths for k in seeds}
+        self.special = {(w, k): self._special(f"special-{w}-{k}", w, k, checkpoints=8 if w == s.middle else 1) for w in s.widths for k in seeds}
+        m, first = s.middle, seeds[0]
+        self.half = {}
+        arms: dict[str, dict[int, Part]] = {"all formats, distribution": {k: self.special[m, k] for k in seeds}}
+        arms["sample matching"] = {k: self._special(f"sample-{m}-{k}", m, k, loss="ce") for k in seeds}
+        arms["from random weights"] = {k: self._train(f"random-{m}-{k}", "target", m, k) for k in seeds}
+        arms["zero-shot only"] = {k: self._special(f"zeroshot-{m}-{k}", m, k, formats=ZERO_SHOT) for k in seeds}
+        arms["in-context only"] = {k: self._special(f"incontext-{m}-{k}", m, k, formats=IN_CONTEXT) for k in seeds}
+        arms["with rehearsal"] = {k: self._special(f"rehearsal-{m}-{k}", m, k, data="both") for k in seeds}
+        self.shapes = architectures(m, self.vocab)
+        for i, (name, c) in enumerate(self.shapes.items()):
+            arms[name] = arms["from random weights"] if name == "2+2" else {
+                k: self._train(f"shape{i}-{m}-{k}", "target", m, k, shape=c) for k in seeds}
+        arms["1+1 of the generic 2+2"] = {k: self._special(f"shallow-{m}-{k}", m, k, start="layers", layers="1,1") for k in seeds}
+        arms["1+1 from random weights"] = {k: self._train(f"small-{m}-{k}", "target", m, k, shape=shape(m, 1, 1, self.vocab)) for k in seeds}
+        self.arms = arms
+        self.half = {w: (self._train(f"halfgeneric-{w}", "generic", w, first, steps=s.generic_steps // 2),
+                         self._special(f"halfspecial-{w}", w, first, steps=s.steps // 2)) for w in s.widths}
+        self.sweep = {(a, k): self.lab.part(f"merge-{m}-{k}-{a:g}", {"kind": "merge", "alpha": a}, [self.generic[m, k], self.special[m, k]], merge)
+                      for a in s.alphas for k in seeds}
+        self.steps_kept = sorted({i * max(1, s.steps // 8) for i in range(1, 8) if i * max(1, s.steps // 8) < s.steps} | {s.steps})
+        # Sizes first, small ones first; then comparisons; tests follow what they test.
+        for w in s.widths:
+            for k in seeds:
+                self._then(self.generic[w, k], TEST)
+                self._then(self.special[w, k], TEST)
+        for k in seeds:
+            for a in s.alphas:
+                self.order.append(self.sweep[a, k])
+                self.tests["merge", a, k] = self._measure(self.sweep[a, k], TEST)
+            for step in self.steps_kept:
+                self.tests["step", step, k] = self._measure(self.special[m, k], DEV + TEST, step)
+        for name, by_seed in arms.items():
+            for part in by_seed.values():
+                if part not in self.order:
+                    self._then(part, TEST)
+        for pair in self.half.values():
+            for part in pair:
+                self._then(part, ("target", "generic"))
+
+    def test_of(self, part: Part) -> Part:
+        return self.tests[part.key]
+
+    def _train(self, name: str, data: str, width: int, seed: int, **changes: object) -> Part:
+        config, needs = self._config(data, width, seed, changes), [self.data]
+        config.setdefault("shape", shape(width, self.scale.layers.get(width, 2), self.scale.layers.get(width, 2), self.vocab))
+        return self.lab.part(name, config, needs, train)
+
+    def _special(self, name: str, width: int, seed: int, data: str = "target", **changes: object) -> Part:
+        return self.lab.part(name, {"start": "model", **self._config(data, width, seed, changes)}, [self.data, self.generic[width, seed]], train)
+
+    def _config(self, data: str, width: int, seed: int, changes: dict) -> dict:
+        s = self.scale
+        return {"kind": "train", "data": data, "width": width, "seed": seed, "formats": FORMATS, "loss": "kl", "lr": rate(width),
+                "steps": s.generic_steps if data == "generic" else s.steps, "batch_tokens": s.batch_tokens, "points": s.points, "checkpoints": 1, **changes}
+
+    def _measure(self, part: Part, sets: tuple[str, ...], step: int | None = None) -> Part:
+        config = {"kind": "measure", "sets": list(sets)} | ({"step": step} if step else {})
+        test = self.lab.part(f"test-{part.name}" + (f"-{step}" if step else ""), config, [self.data, part], measure)
+        if test not in self.order:
+            self.order.append(test)
+        return test
+
+    def _then(self, part: Part, sets: tuple[str, ...]) -> None:
+        if part not in self.order:
+            self.order.append(part)
+        self.tests[part.key] = self._measure(part, sets)
+
+
+def settings(scale: Scale) -> dict:
+    return {**asdict(scale), "formats": FORMATS, "max_tokens": MAX_TOKENS, "rates": {w: rate(w) for w in scale.widths}}

@@ -1,0 +1,362 @@
+"""From finished parts to paper.json: eight entries, each with its question, table, curves, and what the numbers say.
+
+Accuracies are means over seeds of one test set (or of several, each weighing the same). Intervals are 95 % percentile intervals of a bootstrap over seeds and
+items: both are drawn with replacement, the same items for all models of a comparison and the same seeds for models that share their ancestor (Efron and
+Tibshirani 1993). Three seeds make such an interval rough; a difference is called one only where its interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Sequence
+
+import numpy as np
+
+from lab import Part, read_json
+from plan import OTHERS, Plan, model_of
+
+DRAWS = 2000
+PLATEAU = 0.02  # a size is undertrained if the second half of its steps gained more
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+Score = list[np.ndarray]  # one [seeds, items] of 0 and 1 for each set
+
+
+class Waiting(Exception):
+    """A part is not finished."""
+
+
+def need(part: Part) -> Part:
+    if not part.done:
+        raise Waiting(part.name)
+    return part
+
+
+def score(tests: Sequence[Part], *sets: str) -> Score:
+    return [np.array([[c == "1" for c in need(t).figures[name]["right"]] for t in tests], dtype=float) for name in sets]
+
+
+def value_of(s: Score) -> float:
+    return float(np.mean([m.mean() for m in s]))
+
+
+def bootstrap(scores: Sequence[Score], f: Callable[[list[float]], float], seeds_paired: bool = True) -> dict:
+    """f of the means, with its interval. All scores have the same sets, so the same items are drawn for each."""
+    r = np.random.default_rng(20230130)
+    values = []
+    for _ in range(DRAWS):
+        items = [r.integers(m.shape[1], size=m.shape[1]) for m in scores[0]]
+        seeds = r.integers(scores[0][0].shape[0], size=scores[0][0].shape[0])
+        means = []
+        for s in scores:
+            if not seeds_paired:
+                seeds = r.integers(s[0].shape[0], size=s[0].shape[0])
+            means.append(float(np.mean([m[seeds][:, i].mean() for m, i in zip(s, items, strict=True)])))
+        values.append(f(means))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return {"value": round(f([value_of(s) for s in scores]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def accuracy(s: Score) -> dict:
+    by_seed = np.mean([m.mean(axis=1) for m in s], axis=0)
+    return {**bootstrap([s], lambda v: v[0]), "seeds": [round(float(x), 4) for x in by_seed]}
+
+
+def difference(a: Score, b: Score) -> dict:
+    """a - b, seed for seed and item for item."""
+    return bootstrap([a, b], lambda v: v[0] - v[1])
+
+
+def verdict(d: dict) -> str:
+    return "more" if d["low"] > 0 else "less" if d["high"] < 0 else "undecided"
+
+
+def agreement(*claims: str) -> bool | None:
+    """Each claim is "yes", "no" or "undecided"; None where the numbers do not decide."""
+    return False if "no" in claims else None if "undecided" in claims else True
+
+
+def claim(d: dict, wanted: str) -> str:
+    v = verdict(d)
+    return "undecided" if v == "undecided" else "yes" if v == wanted else "no"
+
+
+def percent(d: dict | float) -> str:
+    return f"{100 * d:.1f} %" if isinstance(d, float) else f"{100 * d['value']:.1f} % [{100 * d['low']:.1f}, {100 * d['high']:.1f}]"
+
+
+def points(d: dict) -> str:
+    return f"{100 * d['value']:+.1f} points [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
+
+
+class Results:
+    def __init__(self, plan: Plan) -> None:
+        self.p, self.s = plan, plan.scale
+        self.m = plan.scale.middle
+
+    # -- what several entries use --
+
+    def tests(self, parts: Sequence[Part]) -> list[Part]:
+        return [self.p.test_of(p) for p in parts]
+
+    def arm(self, name: str) -> list[Part]:
+        return [self.p.arms[name][k] for k in self.s.seeds]
+
+    def base(self, width: int) -> list[Part]:
+        return [self.p.generic[width, k] for k in self.s.seeds]
+
+    def tuned(self, width: int) -> list[Part]:
+        return [self.p.special[width, k] for k in self.s.seeds]
+
+    def mean_curve(self, parts: Sequence[Part], name: str) -> dict:
+        curves = [need(p).figures["curve"][name] for p in parts]
+        return {"x": [c[0] for c in curves[0]], "y": [round(float(np.mean([c[i][1] for c in curves])), 4) for i in range(len(curves[0]))],
+                "seeds": [[round(y, 4) for _, y in c] for c in curves]}
+
+    def steps_to(self, parts: Sequence[Part], level: float) -> list[int | None]:
+        """For each seed the first development point of at least that accuracy."""
+        return [next((int(step) for step, a in need(p).figures["curve"]["target"] if a >= level), None) for p in parts]
+
+    def runs(self, parts: Sequence[Part]) -> list[str]:
+        return [str((p.folder / "run").relative_to(self.p.lab.out)) for p in parts]
+
+    # -- the entries --
+
+    def gain_and_loss(self) -> dict:
+        rows, claims = [], []
+        for w in self.s.widths:
+            before, after = self.tests(self.base(w)), self.tests(self.tuned(w))
+            row: dict = {"width": w, "parameters": need(self.p.special[w, self.s.seeds[0]]).figures["parameters"]}
+            for key, sets in (("target", ("target",)), ("others", OTHERS), ("generic", ("generic",)), ("generic_ao", ("generic ao",))):
+                a, b = score(after, *sets), score(before, *sets)
+                row |= {f"{key}_before": accuracy(b), f"{key}_after": accuracy(a), f"{key}_change": difference(a, b)}
+            row |= self.plateau(w)
+            rows.append(row)
+            claims += [claim(row["target_change"], "more"), claim(row["generic_change"], "less")]
+        return {"title": "Target gain and generic loss, size by size", "rows": rows,
+                "question": "What does specialisation give on the target, and what does it cost elsewhere?",
+                "columns": [{"key": "parameters", "title": "parameters"}, *(
+                    {"key": f"{k}_{t}", "title": f"{n} {t}", "unit": "accuracy"} for k, n in (("target", "word problems"), ("others", "other word problems"),
+                                                                                            ("generic", "generic, chain of thought"), ("generic_ao", "generic, answer only"))
+                    for t in ("before", "after", "change")), {"key": "undertrained", "title": "undertrained"},
+                    {"key": "second_half", "title": "gain of the second half of the steps", "unit": "accuracy"}],
+                "series": [{"name": f"{name}, width {w}", "x_title": "steps of specialisation", "y_title": "accuracy", **self.mean_curve(self.tuned(w), name)}
+                           for w in self.s.widths for name in ("target", "generic")],
+                "paper": "All sizes gain on the target and lose on BIG-Bench-Hard, with chain of thought down to 0.", "agrees": agreement(*claims),
+                "summary": [f"{r['parameters']:,} parameters: word problems {points(r['target_change'])}, generic tasks {points(r['generic_change'])} with chain of thought, "
+                            f"{points(r['generic_ao_change'])} answer only" + (" (undertrained)" if r["undertrained"] else "") for r in rows],
+                "runs": self.runs([p for w in self.s.widths for p in self.base(w) + self.tuned(w)])}
+
+    def plateau(self, width: int) -> dict:
+        """Twice the steps of the half run, from the same start: what did they gain on the development sets?"""
+        k = self.s.seeds[0]
+        out = {}
+        for name, whole, half in (("generic", self.p.generic[width, k], self.p.half[width][0]), ("target", self.p.special[width, k], self.p.half[width][1])):
+            out[name] = round(need(whole).figures["curve"][name][-1][1] - need(half).figures["curve"][name][-1][1], 4)
+        return {"second_half": out, "undertrained": [name for name, gain in out.items() if gain > PLATEAU]}
+
+    def scaling(self) -> dict:
+        x = [math.log10(need(self.p.special[w, self.s.seeds[0]]).figures["parameters"]) for w in self.s.widths]
+        rows = []
+        for key, title, models, sets in (("target before", "word problems, before", self.base, ("target",)), ("target after", "word problems, after", self.tuned, ("target",)),
+                                         ("others after", "other word problems, after", self.tuned, OTHERS),
+                                         ("generic before", "generic tasks, before", self.base, ("generic",)), ("generic after", "generic tasks, after", self.tuned, ("generic",))):
+            scores = [score(self.tests(models(w)), *sets) for w in self.s.widths]
+            y = [value_of(s) for s in scores]
+            slope, level = np.polyfit(x, y, 1)
+            rest = float(np.sum((np.array(y) - level - slope * np.array(x)) ** 2))
+            spread = float(np.sum((np.array(y) - np.mean(y)) ** 2))
+            rows.append({"key": key, "what": title, "slope": bootstrap(scores, lambda v: float(np.polyfit(x, v, 1)[0]), seeds_paired=False),
+                         "intercept": round(float(level), 4), "r2": round(1 - rest / spread, 4) if spread > 0 else 1.0, "x": [round(v, 4) for v in x],
+                         "y": [round(v, 4) for v in y]})
+        after, before = rows[1]["slope"], rows[0]["slope"]
+        return {"title": "Scaling: accuracy against log10 parameters", "rows": rows, "question": "How does accuracy grow with size, before and after specialisation?",
+                "columns": [{"key": "what", "title": "accuracy of"}, {"key": "slope", "title": "slope", "unit": "accuracy for ten times the parameters"},
+                            {"key": "intercept", "title": "intercept", "unit": "accuracy"}, {"key": "r2", "title": "R^2, a description of so few points"}],
+                "series": [{"name": r["what"], "x_title": "log10 parameters", "y_title": "accuracy", "x": r["x"], "y": r["y"]} for r in rows],
+                "paper": "After specialisation accuracy grows about linearly with log parameters; before it the small sizes are flat.",
+                "agrees": agreement("yes" if after["low"] > 0 else "undecided" if after["high"] > 0 else "no", "yes" if after["low"] > before["high"] else "undecided"),
+                "summary": [f"{r['what']}: {100 * r['slope']['value']:.1f} points for ten times the parameters [{100 * r['slope']['low']:.1f}, {100 * r['slope']['high']:.1f}], "
+                            f"R^2 {r['r2']:.2f} of {len(x)} sizes" for r in rows],
+                "runs": self.runs([p for w in self.s.widths for p in self.base(w) + self.tuned(w)])}
+
+    def compare_arms(self, names: Sequence[str], against: str, sets: Sequence[tuple[str, str, tuple[str, ...]]]) -> list[dict]:
+        """A row for each arm: parameters, accuracy on each set, difference to the arm `against`."""
+        rows = []
+        for name in names:
+            row: dict = {"arm": name, "parameters": need(self.arm(name)[0]).figures["parameters"]}
+            for key, _, files in sets:
+                a, b = score(self.tests(self.arm(name)), *files), score(self.tests(self.arm(against)), *files)
+                row[key] = accuracy(a)
+                if name != against:
+                    row[f"{key}_difference"] = difference(a, b)
+            rows.append(row)
+        return rows
+
+    def arm_columns(self, against: str, sets: Sequence[tuple[str, str, tuple[str, ...]]]) -> list[dict]:
+        return [{"key": "arm", "title": "arm"}, {"key": "parameters", "title": "parameters"}] + [
+            {"key": f"{key}{end}", "title": title + more, "unit": "accuracy"} for key, title, _ in sets for end, more in (("", ""), ("_difference", f" less that of: {against}"))]
+
+    def learning(self, names: Sequence[str]) -> tuple[list[dict], list[dict]]:
+        """Curves of the arms on the development set, and the steps to each level that the mean of every arm reaches."""
+        series = [{"name": n, "x_title": "steps", "y_title": "accuracy on the development set", **self.mean_curve(self.arm(n), "target")} for n in names]
+        rows = [{"level": level, **{n: self.steps_to(self.arm(n), level) for n in names}} for level in LEVELS
+                if any(max(s["y"]) >= level for s in series)]
+        return series, rows
+
+    TARGET = (("target", "word problems", ("target",)), ("others", "other word problems", OTHERS))
+
+    def matching(self) -> dict:
+        names = ("all formats, distribution", "sample matching")
+        rows = self.compare_arms(names, names[1], self.TARGET)
+        series, reached = self.learning(names)
+        faster, slower = [sum(all(r[n][i] is not None for n in names) and r[a][i] < r[b][i] for r in reached for i in range(len(self.s.seeds)))
+                          for a, b in (names, names[::-1])]
+        d = rows[0]["target_difference"]
+        return {"title": "Distribution against sample matching", "rows": rows, "steps_to_reach": reached, "series": series, "columns": self.arm_columns(names[1], self.TARGET),
+                "question": "Does the teacher's whole distribution teach faster than its words?",
+                "paper": "Distribution matching converges faster and ends higher.", "agrees": agreement(claim(d, "more"), "yes" if faster > slower else "no"),
+                "summary": [f"at the end: distribution less sample {points(d)} on word problems",
+                            *(f"steps to {100 * r['level']:.0f} %: distribution {show_steps(r[names[0]])}, sample {show_steps(r[names[1]])}" for r in reached),
+                            f"of {faster + slower} comparisons of a seed and a level that differ, distribution was first in {faster}"],
+                "runs": self.runs([p for n in names for p in self.arm(n)])}
+
+    def formats(self) -> dict:
+        names = ("all formats, distribution", "zero-shot only", "in-context only")
+        sets = (("zero_shot", "word problems, zero-shot", ("target",)), ("in_context", "word problems, in-context", ("target ic",)),
+                ("generic", "generic tasks", ("generic",)))
+        rows = self.compare_arms(names, names[0], sets)
+        zero, context = rows[1], rows[2]
+        return {"title": "Formats: in-context only, zero-shot only, all four", "rows": rows, "columns": self.arm_columns(names[0], sets),
+                "question": "Which formats must the training data have for which setting?",
+                "series": [{"name": n, "x_title": "steps", "y_title": "accuracy on the development set, zero-shot", **self.mean_curve(self.arm(n), "target")} for n in names],
+                "paper": "In-context data keep the zero-shot ability; zero-shot data alone lose the in-context ability.",
+                "agrees": agreement("yes" if context["zero_shot"]["value"] > 0.5 * rows[0]["zero_shot"]["value"] else "no",
+                                    claim(difference(score(self.tests(self.arm(names[1])), "target ic"), score(self.tests(self.arm(names[2])), "target ic")), "less")),
+                "summary": [f"{r['arm']}: zero-shot {percent(r['zero_shot'])}, in-context {percent(r['in_context'])}" for r in rows]
+                + [f"zero-shot only, tested in context: {points(zero['in_context_difference'])} against all formats"],
+                "runs": self.runs([p for n in names for p in self.arm(n)])}
+
+    def start(self) -> dict:
+        names = ("all formats, distribution", "from random weights")
+        rows = self.compare_arms(names, names[1], self.TARGET)
+        series, reached = self.learning(names)
+        d = rows[0]["target_difference"]
+        return {"title": "Start: the generic checkpoint or random weights", "rows": rows, "steps_to_reach": reached, "series": series,
+                "columns": self.arm_columns(names[1], self.TARGET), "question": "What is the generic training before the specialisation worth?",
+                "paper": "An instruction-tuned start (Flan-T5) ends higher than the raw one (T5); random weights were not tried.", "agrees": agreement(claim(d, "more")),
+                "summary": [f"generic start less random start: {points(d)} on word problems, {points(rows[0]['others_difference'])} on the others",
+                            *(f"steps to {100 * r['level']:.0f} %: generic {show_steps(r[names[0]])}, random {show_steps(r[names[1]])}" for r in reached)],
+                "runs": self.runs([p for n in names for p in self.arm(n)])}
+
+    def selection(self) -> dict:
+        rows, chosen_by = [], {rule: [] for rule in RULES}
+        for k in self.s.seeds:
+            tests = {step: need(self.p.tests["step", step, k]) for step in self.p.steps_kept}
+            dev = {step: (t.figures["target dev"]["accuracy"], float(np.mean([t.figures[f"{n} dev"]["accuracy"] for n in OTHERS]))) for step, t in tests.items()}
+            for rule, choose in RULES.items():
+                step = choose(dev)
+                chosen_by[rule].append(tests[step])
+                rows.append({"seed": k, "rule": rule, "step": step, "dev_target": round(dev[step][0], 4), "dev_others": round(dev[step][1], 4),
+                             **{n: round(float(np.mean([tests[step].figures[s]["accuracy"] for s in sets])), 4)
+                                for n, sets in (("target", ("target",)), ("others", OTHERS), ("generic", ("generic",)))}})
+        best = difference(score(chosen_by["best-mean-ood"], *OTHERS), score(chosen_by["best-in-distribution"], *OTHERS))
+        price = difference(score(chosen_by["best-mean-ood"], "target"), score(chosen_by["best-in-distribution"], "target"))
+        return {"title": "Selection: which checkpoint each rule takes", "rows": rows, "question": "Is the best checkpoint on the target also the best elsewhere?",
+                "columns": [{"key": "seed", "title": "seed"}, {"key": "rule", "title": "rule"}, {"key": "step", "title": "step"},
+                            *({"key": key, "title": title, "unit": "accuracy"} for key, title in
+                              (("dev_target", "development, word problems"), ("dev_others", "development, others"), ("target", "test, word problems"),
+                               ("others", "test, others"), ("generic", "test, generic")))],
+                "difference": {"others": best, "target": price}, "series": [], "agrees": agreement(claim(best, "more")),
+                "paper": "The best checkpoint in distribution is not the best out of distribution; the mean of the latter should choose.",
+                "summary": [f"best-mean-ood less best-in-distribution: {points(best)} on the other word problems, {points(price)} on those trained for"]
+                + [f"{rule}: steps {', '.join(str(t.config['step']) for t in chosen_by[rule])}; word problems {percent(value_of(score(chosen_by[rule], 'target')))}, "
+                   f"others {percent(value_of(score(chosen_by[rule], *OTHERS)))}" for rule in RULES],
+                "runs": self.runs(self.tuned(self.m))}
+
+    def sweep(self) -> dict:
+        rows = []
+        for a in self.s.alphas:
+            tests = [self.p.tests["merge", a, k] for k in self.s.seeds]
+            rows.append({"alpha": a, **{key: accuracy(score(tests, *sets)) for key, sets in
+                                        (("target", ("target",)), ("others", OTHERS), ("generic", ("generic",)), ("generic_ao", ("generic ao",)))}})
+        ends = (rows[0], rows[-1])
+        inner = max(rows[1:-1], key=lambda r: r["target"]["value"] + r["generic"]["value"], default=ends[1])
+        line = [(1 - r["alpha"]) * (ends[0]["target"]["value"] + ends[0]["generic"]["value"]) + r["alpha"] * (ends[1]["target"]["value"] + ends[1]["generic"]["value"])
+                for r in rows]
+        above = [r["alpha"] for r, y in zip(rows[1:-1], line[1:-1], strict=True) if r["target"]["value"] + r["generic"]["value"] > y + 0.02]
+        return {"title": "Weights between the generic and the specialised model", "rows": rows, "question": "Is there a better trade on the line between the two?",
+                "columns": [{"key": "alpha", "title": "alpha (0: generic, 1: specialised)"}, *({"key": key, "title": title, "unit": "accuracy"} for key, title in (
+                    ("target", "word problems"), ("others", "other word problems"), ("generic", "generic, chain of thought"), ("generic_ao", "generic, answer only")))],
+                "series": [{"name": title, "x_title": "alpha", "y_title": "accuracy", "x": [r["alpha"] for r in rows], "y": [r[key]["value"] for r in rows]}
+                           for key, title in (("target", "word problems"), ("others", "other word problems"), ("generic", "generic tasks"))],
+                "paper": "Not in the paper: Gueta et al. 2023 and Wortsman et al. 2022 find models between two of one ancestor at least as good as the line between the ends.",
+                "agrees": agreement("yes" if above else "no"),
+                "summary": [f"between the ends, alpha {inner['alpha']:g} has the largest sum: word problems {percent(inner['target'])}, generic {percent(inner['generic'])}",
+                            f"the ends: {percent(ends[0]['target'])} and {percent(ends[0]['generic'])} at 0, {percent(ends[1]['target'])} and {percent(ends[1]['generic'])} at 1",
+                            "sums above the straight line between the ends at alpha " + ", ".join(f"{a:g}" for a in above) if above else
+                            "no alpha is above the straight line between the ends"],
+                "runs": self.runs(self.base(self.m) + self.tuned(self.m))}
+
+    def architecture(self) -> dict:
+        names = list(self.p.shapes)
+        rows = self.compare_arms(names, "2+2", self.TARGET)
+        small = ("1+1 of the generic 2+2", "1+1 from random weights", "all formats, distribution")
+        rows += self.compare_arms(small[:2], small[1], self.TARGET)
+        for row in rows:
+            c = self.arm(row["arm"])[0].config.get("shape")
+            row["shape"] = {k: c[k] for k in ("d_model", "d_ff", "num_layers", "num_decoder_layers")} if c else None
+            row["train_seconds"] = round(float(np.mean([need(p).figures["train_seconds"] for p in self.arm(row["arm"])])), 1)
+        from_deeper = rows[len(names)]["target_difference"]
+        against_whole = difference(score(self.tests(self.arm(small[0])), "target"), score(self.tests(self.arm(small[2])), "target"))
+        return {"title": "The architecture itself", "rows": rows, "question": "At equal parameters: depth or width, encoder or decoder? And can a shallower student be cut from a deeper one?",
+                "columns": [*self.arm_columns("2+2, or 1+1 from random weights for the cut one", self.TARGET), {"key": "train_seconds", "title": "training", "unit": "seconds of one thread"}],
+                "series": [{"name": n, "x_title": "steps", "y_title": "accuracy on the development set", **self.mean_curve(self.arm(n), "target")} for n in (*names, *small[:2])],
+                "paper": "Not in the paper.", "agrees": None,
+                "summary": [*(f"{r['arm']} layers ({r['parameters']:,} parameters): {percent(r['target'])}" + (f", {points(r['target_difference'])} against 2+2" if "target_difference" in r else "")
+                              for r in rows[: len(names)]),
+                            f"one layer a side cut from the generic model: {points(from_deeper)} against random weights of that shape, {points(against_whole)} against the whole one"],
+                "runs": self.runs([p for n in (*names, *small[:2]) for p in self.arm(n)])}
+
+    def rehearsal(self) -> dict:
+        names = ("all formats, distribution", "with rehearsal")
+        sets = (*self.TARGET, ("generic", "generic tasks", ("generic",)), ("generic_ao", "generic, answer only", ("generic ao",)))
+        rows = self.compare_arms(names, names[0], sets)
+        r = rows[1]
+        return {"title": "Beside the eight: an eighth of generic tasks in the batches", "rows": rows, "columns": self.arm_columns(names[0], sets),
+                "question": "Does rehearsal keep what specialisation loses?",
+                "series": [{"name": f"{n}: {what}", "x_title": "steps", "y_title": "accuracy on the development set", **self.mean_curve(self.arm(n), what)}
+                           for n in names for what in ("target", "generic")],
+                "paper": "Not in the paper.", "agrees": None,
+                "summary": [f"with rehearsal: word problems {points(r['target_difference'])}, generic tasks {points(r['generic_difference'])} against without"],
+                "runs": self.runs([p for n in names for p in self.arm(n)])}
+
+    def entries(self) -> list[dict]:
+        """The eight of the paper in miniature, and rehearsal beside them. What waits for unfinished parts says so."""
+        out = []
+        for number, make in enumerate((self.gain_and_loss, self.scaling, self.matching, self.formats, self.start, self.selection, self.sweep, self.architecture, self.rehearsal), 1):
+            entry: dict = {"id": number if number <= 8 else "rehearsal", "key": make.__name__}
+            try:
+                entry |= {"state": "complete", **make()}
+            except Waiting as w:
+                entry |= {"state": "waiting", "waits_for": str(w)}
+            out.append(entry)
+        return out
+
+
+def show_steps(steps: Sequence[int | None]) -> str:
+    return ", ".join("never" if s is None else str(s) for s in steps)
+
+
+def pareto(dev: dict[int, tuple[float, float]]) -> list[int]:
+    """Checkpoints that no other beats in one without losing in the other."""
+    return [a for a, (x, y) in dev.items() if not any((u >= x and v >= y and (u, v) != (x, y)) for u, v in dev.values())]
+
+
+# What is known of each checkpoint: accuracy on the development set of the target, and its mean on the others. Ties go to the earlier one.
+RULES: dict[str, Callable[[dict[int, tuple[float, float]]], int]] = {
+    "last": lambda dev: max(dev),
+    "best-in-distribution": lambda dev: max(sorted(dev), key=lambda s: dev[s][0]),
+    "best-mean-ood": lambda dev: max(sorted(dev), key=lambda s: dev[s][1]),
+    "pareto": lambda dev: max(sorted(pareto(dev)), key=lambda s: sum(dev[s])),
+}
