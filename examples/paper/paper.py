@@ -84,7 +84,6 @@ def main() -> int:
     p.add_argument("--scale", choices=sorted(SCALES), default="default")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    p.add_argument("--only", type=int, default=0, help="stop after so many parts (for tests)")
     a = p.parse_args()
     out = a.out.resolve()
     mark = out / ".paper"
@@ -104,7 +103,7 @@ def main() -> int:
     try:
         lab.run([plan.data], show)
         plan.lay_out()
-        lab.run(plan.order[: a.only] if a.only else plan.order, show)
+        lab.run(plan.order, show)
     except Stopped:
         print(f"paper: stopped; the same command goes on: {command} --out {a.out}", file=sys.stderr)
         return 130

@@ -17,15 +17,16 @@ from statistics import median
 from lab import Lab, Part, checksum, read_json, write_json
 
 HERE = Path(__file__).resolve().parent
-FORMATS = {"zs-ao": 1.0, "zs-cot": 2.0, "ic-ao": 0.25, "ic-cot": 0.5}
-ZERO_SHOT = {"zs-ao": 1.0, "zs-cot": 2.0}
-IN_CONTEXT = {"ic-ao": 1.0, "ic-cot": 2.0}
+# Shares of the items; an in-context item is three times as long, so that the in-context formats are a third of the tokens.
+FORMATS = {"zs-ao": 0.5, "zs-cot": 2.0, "ic-ao": 0.125, "ic-cot": 0.375}
+ZERO_SHOT = {"zs-ao": 0.5, "zs-cot": 2.0}
+IN_CONTEXT = {"ic-ao": 0.5, "ic-cot": 2.0}
 MAX_TOKENS = 80  # of one output; solutions have at most 60
 # Word problems to test on that differ from those trained on: in words, in number of steps, in which operations follow each other.
 OTHER_PROBLEMS = {
     "wording": ["--wording", "other"],
     "longer": ["--kinds", "S-+-+ S+*-+ P-+-+ PQ-+ S*-+- S+-+/"],
-    "operations": ["--kinds", "S-* P* S** S*/ P*+ P*- S-*+ S+/"],
+    "operations": ["--kinds", "S-* P* S** S*/ P*+ P*- S-*+ S**-"],
 }
 
 
@@ -36,8 +37,8 @@ class Scale:
     widths: tuple[int, ...]  # d_model of the sizes, two layers each side; parameters follow (0.03 M at 16, 0.26 M at 64)
     middle: int  # the width at which things are compared
     seeds: tuple[int, ...] = (1, 2, 3)
-    generic_steps: int = 2500
-    steps: int = 2500
+    generic_steps: int = 2000
+    steps: int = 2000
     problems: int = 12000
     tasks: int = 3000  # generic questions of each kind
     test: int = 300  # word problems in a test set
@@ -128,10 +129,11 @@ def make_data(part: Part) -> dict:
     for name in ("generic", "target"):
         part.run("reasondistill", "collect", "--questions", f"{name}/train.jsonl", "--teacher", f"replay:{name}/replies.jsonl", "--out", f"{name}/teacher.jsonl")
     _mixture(f, c["problems"])
+    held = [x for file in sorted({SETS[name][1] for name in SETS if SETS[name][0] == "jsonl"}) for x in ("--hold-out", file)]
     for name in ("generic", "target", "both"):
         shutil.rmtree(f / name / "data", ignore_errors=True)
         part.run("reasondistill", "align", "--tokenizer", "target/spiece.model", "--in", f"{name}/teacher.jsonl", "--out", f"{name}/aligned.rsd")
-        part.run("reasondistill", "build", "--questions", f"{name}/train.jsonl", "--in", f"{name}/aligned.rsd", "--shots", 2, "--out", f"{name}/data")
+        part.run("reasondistill", "build", "--questions", f"{name}/train.jsonl", "--in", f"{name}/aligned.rsd", "--shots", 2, *held, "--out", f"{name}/data")
     return {"vocab": read_json(f / "target" / "config.json")["vocab_size"]}
 
 
@@ -253,7 +255,6 @@ class Plan:
         self.generic = {(w, k): self._train(f"generic-{w}-{k}", "generic", w, k) for w in s.widths for k in seeds}
         self.special = {(w, k): self._special(f"special-{w}-{k}", w, k, checkpoints=8 if w == s.middle else 1) for w in s.widths for k in seeds}
         m, first = s.middle, seeds[0]
-        self.half = {}
         arms: dict[str, dict[int, Part]] = {"all formats, distribution": {k: self.special[m, k] for k in seeds}}
         arms["sample matching"] = {k: self._special(f"sample-{m}-{k}", m, k, loss="ce") for k in seeds}
         arms["from random weights"] = {k: self._train(f"random-{m}-{k}", "target", m, k) for k in seeds}
@@ -272,11 +273,10 @@ class Plan:
         self.sweep = {(a, k): self.lab.part(f"merge-{m}-{k}-{a:g}", {"kind": "merge", "alpha": a}, [self.generic[m, k], self.special[m, k]], merge)
                       for a in s.alphas for k in seeds}
         self.steps_kept = sorted({i * max(1, s.steps // 8) for i in range(1, 8) if i * max(1, s.steps // 8) < s.steps} | {s.steps})
-        # Sizes first, small ones first; then comparisons; tests follow what they test.
-        for w in s.widths:
-            for k in seeds:
-                self._then(self.generic[w, k], TEST)
-                self._then(self.special[w, k], TEST)
+        # The middle size with its comparisons, then the other sizes, small ones first; tests follow what they test.
+        for k in seeds:
+            self._then(self.generic[m, k], TEST)
+            self._then(self.special[m, k], TEST)
         for k in seeds:
             for a in s.alphas:
                 self.order.append(self.sweep[a, k])
@@ -287,9 +287,12 @@ class Plan:
             for part in by_seed.values():
                 if part not in self.order:
                     self._then(part, TEST)
-        for pair in self.half.values():
-            for part in pair:
-                self._then(part, ("target", "generic"))
+        for w in s.widths:
+            for k in seeds:
+                if w != m:
+                    self._then(self.generic[w, k], TEST)
+                    self._then(self.special[w, k], TEST)
+            self.order += self.half[w]
 
     def test_of(self, part: Part) -> Part:
         return self.tests[part.key]

@@ -1,0 +1,60 @@
+#!/bin/sh
+# The paper in miniature, in one command:  sh examples/paper.sh [--quick | --full] [--out FOLDER] [--workers N]
+#
+# Trains a family of small T5 models (0.03 to 0.26 million parameters) on a mixture of eight generated generic tasks, specialises them on arithmetic word
+# problems from a recorded teacher, and measures the trade that Fu et al. 2023 found in Flan-T5, with three seeds and intervals:
+#
+#   (1) target gain and generic loss of each size      (5) the generic checkpoint or random weights as the start
+#   (2) the scaling fit before and after               (6) what each rule of choosing a checkpoint takes
+#   (3) distribution against sample matching           (7) the weights between the generic and the specialised model
+#   (4) in-context, zero-shot, and all four formats    (8) the architecture itself, at equal parameters
+#
+# Everything is kept in paper-out/ (another place: --out): parts/ has a folder for each run and test, paper.json the eight entries, pictures/ their curves.
+# Stop it at any time, by any means: the same command goes on, and what is finished is not computed again. --quick trains a fifth as long (its figures show the
+# machinery, not the models' best); --full takes harder problems and seven sizes up to 10 million parameters, overnight.
+#
+# Budget of the default on two quiet cores, one thread for each of two workers, about 25 minutes: the four sizes with three seeds 9, half runs (is a plateau
+# reached?) 2, the comparisons at width 40 (42 runs less those shared) 12, tests 2.
+#
+# PAPER_BUILD names a build folder to use as it is. Needs what quickstart.sh needs, and Python 3.9 with NumPy.
+set -eu
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+out=$root/paper-out scale=default workers=2
+usage() {
+    sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+    exit "$1"
+}
+while [ $# -gt 0 ]; do
+    case $1 in
+    --quick | --full | --tiny) scale=${1#--} ;; # --tiny is for the tests: nothing is learned
+    --out | --workers)
+        [ $# -ge 2 ] || { echo "paper: $1 needs a value" >&2; exit 2; }
+        if [ "$1" = --workers ]; then workers=$2; else out=$2; fi
+        shift
+        ;;
+    --help | -h) usage 0 ;;
+    *) usage 2 >&2 ;;
+    esac
+    shift
+done
+case $out in /*) ;; *) out=$PWD/$out ;; esac
+
+# shellcheck source=examples/install-deps.sh
+. "$root/examples/install-deps.sh"
+install_deps || exit 1
+for PYTHON in "${PYTHON-}" python3 /usr/bin/python3; do
+    [ -n "$PYTHON" ] && "$PYTHON" -c 'import numpy' >/dev/null 2>&1 && break
+    PYTHON=
+done
+[ -n "$PYTHON" ] || { echo "paper: no Python with NumPy: install python3-numpy, or set PYTHON" >&2; exit 1; }
+build=${PAPER_BUILD:-$root/build}
+if [ -z "${PAPER_BUILD-}" ]; then
+    [ -f "$build/build.ninja" ] || meson setup "$build" "$root" --buildtype=release >"$root/build-setup.log" 2>&1 ||
+        { cat "$root/build-setup.log" >&2; echo "paper: meson could not set up $build" >&2; exit 1; }
+    rm -f "$root/build-setup.log"
+    ninja -C "$build" src/cli/reasondistill examples/wordproblems | tail -n 1
+fi
+PATH=$build/src/cli:$build/examples:$PATH
+export PATH
+exec "$PYTHON" "$root/examples/paper/paper.py" --scale "$scale" --out "$out" --workers "$workers"
