@@ -53,8 +53,8 @@ class Scale:
 SCALES = {
     "tiny": Scale(widths=(8, 12), middle=8, seeds=(1, 2), generic_steps=8, steps=8, problems=300, tasks=60, test=20, generic_test=4, batch_tokens=512, points=2,
                   alphas=(0, 0.5, 1)),
-    "quick": Scale(widths=(16, 24, 32, 48), middle=24, generic_steps=500, steps=400, problems=6000, tasks=1500, test=150, generic_test=25, points=8,
-                   alphas=(0, 0.25, 0.5, 0.75, 1)),
+    "quick": Scale(widths=(16, 24, 32, 48), middle=32, generic_steps=1500, steps=1200, problems=8000, tasks=2000, test=200, generic_test=30, batch_tokens=2048,
+                   points=8, alphas=(0, 0.25, 0.5, 0.75, 1)),
     "default": Scale(widths=(16, 24, 40, 64), middle=40),
     "full": Scale(widths=(16, 24, 40, 64, 128, 256, 320), middle=64, generic_steps=12000, steps=12000, problems=40000, tasks=10000, test=1000, generic_test=200,
                   kinds="S+- S-+ P+- P-+ PQ S*+- S*-+ S+*- S+-+ S-+- PQ+ PQ- S-+-+ S*-+- P+-+ P-+-", layers={128: 3, 256: 4, 320: 4}),
