@@ -50,9 +50,9 @@ run() {
 }
 # make FILE COMMAND...: unless the file is there. The commands leave nothing half-written under its name.
 make() {
-    file=$1
+    _made=$1
     shift
-    [ -e "$file" ] || run "$@"
+    [ -e "$_made" ] || run "$@"
 }
 
 say "questions: the last 200 for training are the development set, and are not trained on"

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Iterable
 
 from lab import Lab, Part, checksum, read_json, write_json
 
@@ -51,7 +52,7 @@ class Scale:
 
 
 SCALES = {
-    "tiny": Scale(widths=(8, 12), middle=8, seeds=(1, 2), generic_steps=8, steps=8, problems=300, tasks=60, test=20, generic_test=4, batch_tokens=512, points=2,
+    "tiny": Scale(widths=(8, 12), middle=12, seeds=(1,), generic_steps=8, steps=8, problems=300, tasks=60, test=20, generic_test=4, batch_tokens=512, points=2,
                   alphas=(0, 0.5, 1)),
     "quick": Scale(widths=(16, 24, 32, 48), middle=32, generic_steps=1500, steps=1200, problems=8000, tasks=2000, test=200, generic_test=30, batch_tokens=2048,
                    points=8, alphas=(0, 0.25, 0.5, 0.75, 1)),
@@ -189,17 +190,8 @@ def curve(folder: Path, name: str) -> list[list[float]]:
     return [list(p) for p in sorted(points)]
 
 
-def model_of(part: Part, step: int | None = None) -> Path:
-    if part.config.get("kind") == "merge":
-        return part.folder / "model"
-    return part.folder / "run" / "checkpoints" / f"step-{step or part.config['steps']}"
-
-
-def merge(part: Part) -> dict:
-    if not (part.folder / "model").is_dir():
-        part.run("reasondistill", "merge", "--base", relative(model_of(part.needs[0]), part), "--tuned", relative(model_of(part.needs[1]), part), "--alpha",
-                 part.config["alpha"], "--out", "model")
-    return {}
+def model_of(part: Part) -> Path:
+    return part.folder / "run" / "checkpoints" / f"step-{part.config['steps']}"
 
 
 # name: (task, file below the data folder, format, other options); the suites of measure()
@@ -214,12 +206,27 @@ SETS = {
 }
 OTHERS = tuple(OTHER_PROBLEMS)
 TEST = ("target", "target ic", *OTHERS, "generic", "generic ao")
-DEV = ("target dev", *(f"{name} dev" for name in OTHERS))
+
+
+def set_options(part: Part, roles: dict[str, str]) -> list[object]:
+    """--id, --ood and --test of select and sweep; every set under its name, blanks as hyphens."""
+    data = part.needs[0].folder
+    options: list[object] = []
+    for name, role in roles.items():
+        task, file, fmt = SETS[name]
+        options += [f"--{role}", f"{name.replace(' ', '-')}={task}:{fmt}:{relative(data / file, part)}"]
+    return [*options, "--demos", relative(data / "target" / "train.jsonl", part), "--shots", 2, "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1]
+
+
+def figures_of(e: dict) -> dict:
+    """Of what eval wrote: accuracy, and for each item whether it was right (for the bootstrap; '1' and '0' in the order of the items)."""
+    return {"accuracy": e["accuracy"], "n": e["n"], "low": e["low"], "high": e["high"], "no_answer": e["no_answer"],
+            "tasks": {t["task"]: t["accuracy"] for t in e.get("tasks", [])}, "right": "".join("01"[i["correct"]] for i in e["items"])}
 
 
 def measure(part: Part) -> dict:
-    """Every set of the suite: accuracy, and for each item whether it was right (for the bootstrap; '1' and '0' in the order of the items)."""
-    data, model = part.needs[0].folder, model_of(part.needs[1], part.config.get("step"))
+    """A model on every set of the suite."""
+    data, model = part.needs[0].folder, model_of(part.needs[1])
     figures = {}
     for name in part.config["sets"]:
         task, file, fmt = SETS[name]
@@ -227,11 +234,50 @@ def measure(part: Part) -> dict:
         if not out.is_file():
             demos = ["--demos", relative(data / "target" / "train.jsonl", part), "--shots", 2] if fmt.startswith("ic-") else []
             part.run("reasondistill", "eval", "--model", relative(model, part), "--task", task, "--data", relative(data / file, part), "--format", fmt, *demos,
-                     "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1, "--out", out.name)
-        e = read_json(out)
-        figures[name] = {"accuracy": e["accuracy"], "n": e["n"], "low": e["low"], "high": e["high"], "no_answer": e["no_answer"],
-                         "tasks": {t["task"]: t["accuracy"] for t in e.get("tasks", [])}, "right": "".join("01"[i["correct"]] for i in e["items"])}
+                     "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1, "--no-perplexity", "--out", out.name)
+        figures[name] = figures_of(read_json(out))
     return figures
+
+
+def select(part: Part) -> dict:
+    """All checkpoints of a run on the development and test sets, and what each rule takes."""
+    run = part.needs[1].folder / "run"
+    roles = {"target dev": "id"} | {f"{name} dev": "ood" for name in OTHER_PROBLEMS} | {name: "test" for name in TEST}
+    part.run("reasondistill", "select", relative(run, part), *set_options(part, roles), "--cache", "cache", "--out", "select.json")
+    return {"rules": {rule["rule"]: rule["x"] for rule in read_json(part.folder / "select.json")["rules"]}, "points": by_point(part, roles, "step")}
+
+
+def sweep(part: Part) -> dict:
+    """The models between the generic and the specialised one."""
+    base, tuned = (relative(model_of(p), part) for p in part.needs[1:3])
+    roles = {name: "id" if name == "target" else "test" if "ic" in name.split() else "ood" for name in TEST}
+    part.run("reasondistill", "sweep", "--base", base, "--tuned", tuned, "--alphas", ",".join(f"{a:g}" for a in part.config["alphas"]), *set_options(part, roles), "--cache",
+             "cache", "--out", "sweep.json")
+    return {"points": by_point(part, roles, "alpha")}
+
+
+def by_point(part: Part, names: Iterable[str], what: str) -> dict:
+    """{"150": {set: figures}}: the evaluations that select and sweep have kept, found by the file that was tested and its format."""
+    data = part.needs[0].folder
+    places = {(os.path.normpath(relative(data / SETS[name][1], part)), SETS[name][2]): name for name in names}
+    points: dict[str, dict] = {}
+    for path in sorted((part.folder / "cache").glob(f"{what}-*.json")):
+        e = read_json(path)
+        points.setdefault(path.name.split("-")[1], {})[places[os.path.normpath(e["data"]), e["format"]]] = figures_of(e)
+    return points
+
+
+def fit(part: Part) -> dict:
+    """Lines through accuracy against log10 parameters by `reasondistill scaling`, all seeds of a size together."""
+    rows = []
+    for series, sets, tests in part.config["series"]:
+        for i, width in enumerate(part.config["widths"]):
+            own = [part.needs[n] for n in tests[i]]
+            right = "".join(p.figures[name]["right"] for p in own for name in sets)
+            rows.append({"series": series, "parameters": part.config["parameters"][i], "correct": right.count("1"), "n": len(right)})
+    (part.folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    part.run("reasondistill", "scaling", "--in", "points.jsonl", "--out", "fits.json")
+    return {"fits": read_json(part.folder / "fits.json")}
 
 
 # ---- the parts ----
@@ -246,7 +292,7 @@ class Plan:
         self.data = lab.part("data", {"kind": "data", "tasks": scale.tasks, "problems": scale.problems, "test": scale.test, "generic_test": scale.generic_test,
                                       "kinds": scale.kinds, "others": OTHER_PROBLEMS, "sources": sources}, [], make_data)
         self.order: list[Part] = [self.data]
-        self.tests: dict[tuple, Part] = {}
+        self.tests: dict[str, Part] = {}
 
     def lay_out(self) -> None:
         """Needs the data part: its vocabulary is part of every shape."""
@@ -270,19 +316,13 @@ class Plan:
         self.arms = arms
         self.half = {w: (self._train(f"halfgeneric-{w}", "generic", w, first, steps=s.generic_steps // 2),
                          self._special(f"halfspecial-{w}", w, first, steps=s.steps // 2)) for w in s.widths}
-        self.sweep = {(a, k): self.lab.part(f"merge-{m}-{k}-{a:g}", {"kind": "merge", "alpha": a}, [self.generic[m, k], self.special[m, k]], merge)
-                      for a in s.alphas for k in seeds}
-        self.steps_kept = sorted({i * max(1, s.steps // 8) for i in range(1, 8) if i * max(1, s.steps // 8) < s.steps} | {s.steps})
+        self.sweeps = {k: self.lab.part(f"sweep-{m}-{k}", {"kind": "sweep", "alphas": list(s.alphas)}, [self.data, self.generic[m, k], self.special[m, k]], sweep) for k in seeds}
+        self.selects = {k: self.lab.part(f"select-{m}-{k}", {"kind": "select"}, [self.data, self.special[m, k]], select) for k in seeds}
         # The middle size with its comparisons, then the other sizes, small ones first; tests follow what they test.
         for k in seeds:
             self._then(self.generic[m, k], TEST)
             self._then(self.special[m, k], TEST)
-        for k in seeds:
-            for a in s.alphas:
-                self.order.append(self.sweep[a, k])
-                self.tests["merge", a, k] = self._measure(self.sweep[a, k], TEST)
-            for step in self.steps_kept:
-                self.tests["step", step, k] = self._measure(self.special[m, k], DEV + TEST, step)
+        self.order += [part for k in seeds for part in (self.selects[k], self.sweeps[k])]
         for name, by_seed in arms.items():
             for part in by_seed.values():
                 if part not in self.order:
@@ -293,13 +333,30 @@ class Plan:
                     self._then(self.generic[w, k], TEST)
                     self._then(self.special[w, k], TEST)
             self.order += self.half[w]
+        self.order.append(self._fit())
+
+    def _fit(self) -> Part:
+        s, needs, series = self.scale, [], []
+        for what, models, sets in (("target before", self.generic, ["target"]), ("target after", self.special, ["target"]), ("others after", self.special, list(OTHERS)),
+                                   ("generic before", self.generic, ["generic"]), ("generic after", self.special, ["generic"])):
+            at = []
+            for w in s.widths:
+                at.append(list(range(len(needs), len(needs) + len(s.seeds))))
+                needs += [self.test_of(models[w, k]) for k in s.seeds]
+            series.append([what, sets, at])
+        shapes = [shape(w, self._layers(w), self._layers(w), self.vocab) for w in s.widths]
+        self.fit = self.lab.part("fit", {"kind": "fit", "series": series, "widths": list(s.widths), "parameters": [parameters(c) for c in shapes]}, needs, fit)
+        return self.fit
+
+    def _layers(self, width: int) -> int:
+        return self.scale.layers.get(width, 2)
 
     def test_of(self, part: Part) -> Part:
         return self.tests[part.key]
 
     def _train(self, name: str, data: str, width: int, seed: int, **changes: object) -> Part:
         config, needs = self._config(data, width, seed, changes), [self.data]
-        config.setdefault("shape", shape(width, self.scale.layers.get(width, 2), self.scale.layers.get(width, 2), self.vocab))
+        config.setdefault("shape", shape(width, self._layers(width), self._layers(width), self.vocab))
         return self.lab.part(name, config, needs, train)
 
     def _special(self, name: str, width: int, seed: int, data: str = "target", **changes: object) -> Part:
@@ -310,17 +367,13 @@ class Plan:
         return {"kind": "train", "data": data, "width": width, "seed": seed, "formats": FORMATS, "loss": "kl", "lr": rate(width),
                 "steps": s.generic_steps if data == "generic" else s.steps, "batch_tokens": s.batch_tokens, "points": s.points, "checkpoints": 1, **changes}
 
-    def _measure(self, part: Part, sets: tuple[str, ...], step: int | None = None) -> Part:
-        config = {"kind": "measure", "sets": list(sets)} | ({"step": step} if step else {})
-        test = self.lab.part(f"test-{part.name}" + (f"-{step}" if step else ""), config, [self.data, part], measure)
-        if test not in self.order:
-            self.order.append(test)
-        return test
-
     def _then(self, part: Part, sets: tuple[str, ...]) -> None:
         if part not in self.order:
             self.order.append(part)
-        self.tests[part.key] = self._measure(part, sets)
+        test = self.lab.part(f"test-{part.name}", {"kind": "measure", "sets": list(sets)}, [self.data, part], measure)
+        self.tests[part.key] = test
+        if test not in self.order:
+            self.order.append(test)
 
 
 def settings(scale: Scale) -> dict:

@@ -12,8 +12,8 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from lab import Part, read_json
-from plan import OTHERS, Plan, model_of
+from lab import Part
+from plan import OTHERS, Plan
 
 DRAWS = 2000
 PLATEAU = 0.02  # a size is undertrained if the second half of its steps gained more
@@ -32,8 +32,13 @@ def need(part: Part) -> Part:
     return part
 
 
+def scores_at(figures: Sequence[dict], *sets: str) -> Score:
+    """Of the figures of a test for each seed."""
+    return [np.array([[c == "1" for c in f[name]["right"]] for f in figures], dtype=float) for name in sets]
+
+
 def score(tests: Sequence[Part], *sets: str) -> Score:
-    return [np.array([[c == "1" for c in need(t).figures[name]["right"]] for t in tests], dtype=float) for name in sets]
+    return scores_at([need(t).figures for t in tests], *sets)
 
 
 def value_of(s: Score) -> float:
@@ -163,19 +168,18 @@ class Results:
                                          ("generic before", "generic tasks, before", self.base, ("generic",)), ("generic after", "generic tasks, after", self.tuned, ("generic",))):
             scores = [score(self.tests(models(w)), *sets) for w in self.s.widths]
             y = [value_of(s) for s in scores]
-            slope, level = np.polyfit(x, y, 1)
-            rest = float(np.sum((np.array(y) - level - slope * np.array(x)) ** 2))
-            spread = float(np.sum((np.array(y) - np.mean(y)) ** 2))
-            rows.append({"key": key, "what": title, "slope": bootstrap(scores, lambda v: float(np.polyfit(x, v, 1)[0]), seeds_paired=False),
-                         "intercept": round(float(level), 4), "r2": round(1 - rest / spread, 4) if spread > 0 else 1.0, "x": [round(v, 4) for v in x],
-                         "y": [round(v, 4) for v in y]})
-        after, before = rows[1]["slope"], rows[0]["slope"]
+            fits = [f for f in need(self.p.fit).figures["fits"] if f["series"] == key]
+            rows.append({"key": key, "what": title, "slope": bootstrap(scores, lambda v: float(np.polyfit(x, v, 1)[0]), seeds_paired=False), "fits": fits,
+                         "r2": round(next(f["r2"] for f in fits if f["of"] == "accuracy"), 4), "x": [round(v, 4) for v in x], "y": [round(v, 4) for v in y]})
+        after, n = rows[1]["slope"], len(x)
+        both = [score(self.tests(models(w)), "target") for models in (self.base, self.tuned) for w in self.s.widths]
+        steeper = bootstrap(both, lambda v: float(np.polyfit(x, v[n:], 1)[0] - np.polyfit(x, v[:n], 1)[0]), seeds_paired=False)
         return {"title": "Scaling: accuracy against log10 parameters", "rows": rows, "question": "How does accuracy grow with size, before and after specialisation?",
                 "columns": [{"key": "what", "title": "accuracy of"}, {"key": "slope", "title": "slope", "unit": "accuracy for ten times the parameters"},
-                            {"key": "intercept", "title": "intercept", "unit": "accuracy"}, {"key": "r2", "title": "R^2, a description of so few points"}],
+                            {"key": "r2", "title": "R^2, a description of so few points"}],
                 "series": [{"name": r["what"], "x_title": "log10 parameters", "y_title": "accuracy", "x": r["x"], "y": r["y"]} for r in rows],
                 "paper": "After specialisation accuracy grows about linearly with log parameters; before it the small sizes are flat.",
-                "agrees": agreement("yes" if after["low"] > 0 else "undecided" if after["high"] > 0 else "no", "yes" if after["low"] > before["high"] else "undecided"),
+                "agrees": agreement(claim(after, "more"), claim(steeper, "more")),
                 "summary": [f"{r['what']}: {100 * r['slope']['value']:.1f} points for ten times the parameters [{100 * r['slope']['low']:.1f}, {100 * r['slope']['high']:.1f}], "
                             f"R^2 {r['r2']:.2f} of {len(x)} sizes" for r in rows],
                 "runs": self.runs([p for w in self.s.widths for p in self.base(w) + self.tuned(w)])}
@@ -215,7 +219,7 @@ class Results:
         d = rows[0]["target_difference"]
         return {"title": "Distribution against sample matching", "rows": rows, "steps_to_reach": reached, "series": series, "columns": self.arm_columns(names[1], self.TARGET),
                 "question": "Does the teacher's whole distribution teach faster than its words?",
-                "paper": "Distribution matching converges faster and ends higher.", "agrees": agreement(claim(d, "more"), "yes" if faster > slower else "no"),
+                "paper": "Distribution matching converges faster and ends higher.", "agrees": agreement(claim(d, "more"), "yes" if faster > slower else "no" if faster < slower else "undecided"),
                 "summary": [f"at the end: distribution less sample {points(d)} on word problems",
                             *(f"steps to {100 * r['level']:.0f} %: distribution {show_steps(r[names[0]])}, sample {show_steps(r[names[1]])}" for r in reached),
                             f"of {faster + slower} comparisons of a seed and a level that differ, distribution was first in {faster}"],
@@ -226,15 +230,17 @@ class Results:
         sets = (("zero_shot", "word problems, zero-shot", ("target",)), ("in_context", "word problems, in-context", ("target ic",)),
                 ("generic", "generic tasks", ("generic",)))
         rows = self.compare_arms(names, names[0], sets)
-        zero, context = rows[1], rows[2]
+        lost_in_context = rows[1]["in_context_difference"]
+        # At least half of what all formats reach without examples.
+        keeps = bootstrap([score(self.tests(self.arm(n)), "target") for n in (names[2], names[0])], lambda v: v[0] - 0.5 * v[1])
         return {"title": "Formats: in-context only, zero-shot only, all four", "rows": rows, "columns": self.arm_columns(names[0], sets),
                 "question": "Which formats must the training data have for which setting?",
                 "series": [{"name": n, "x_title": "steps", "y_title": "accuracy on the development set, zero-shot", **self.mean_curve(self.arm(n), "target")} for n in names],
                 "paper": "In-context data keep the zero-shot ability; zero-shot data alone lose the in-context ability.",
-                "agrees": agreement("yes" if context["zero_shot"]["value"] > 0.5 * rows[0]["zero_shot"]["value"] else "no",
-                                    claim(difference(score(self.tests(self.arm(names[1])), "target ic"), score(self.tests(self.arm(names[2])), "target ic")), "less")),
+                "agrees": agreement(claim(lost_in_context, "less"), claim(keeps, "more")),
                 "summary": [f"{r['arm']}: zero-shot {percent(r['zero_shot'])}, in-context {percent(r['in_context'])}" for r in rows]
-                + [f"zero-shot only, tested in context: {points(zero['in_context_difference'])} against all formats"],
+                + [f"zero-shot only, tested in context: {points(lost_in_context)} against all formats",
+                   f"in-context only, tested zero-shot: {points(rows[2]['zero_shot_difference'])} against all formats"],
                 "runs": self.runs([p for n in names for p in self.arm(n)])}
 
     def start(self) -> dict:
@@ -250,18 +256,17 @@ class Results:
                 "runs": self.runs([p for n in names for p in self.arm(n)])}
 
     def selection(self) -> dict:
-        rows, chosen_by = [], {rule: [] for rule in RULES}
+        rows: list[dict] = []
+        chosen: dict[str, list[dict]] = {}
         for k in self.s.seeds:
-            tests = {step: need(self.p.tests["step", step, k]) for step in self.p.steps_kept}
-            dev = {step: (t.figures["target dev"]["accuracy"], float(np.mean([t.figures[f"{n} dev"]["accuracy"] for n in OTHERS]))) for step, t in tests.items()}
-            for rule, choose in RULES.items():
-                step = choose(dev)
-                chosen_by[rule].append(tests[step])
-                rows.append({"seed": k, "rule": rule, "step": step, "dev_target": round(dev[step][0], 4), "dev_others": round(dev[step][1], 4),
-                             **{n: round(float(np.mean([tests[step].figures[s]["accuracy"] for s in sets])), 4)
-                                for n, sets in (("target", ("target",)), ("others", OTHERS), ("generic", ("generic",)))}})
-        best = difference(score(chosen_by["best-mean-ood"], *OTHERS), score(chosen_by["best-in-distribution"], *OTHERS))
-        price = difference(score(chosen_by["best-mean-ood"], "target"), score(chosen_by["best-in-distribution"], "target"))
+            figures = need(self.p.selects[k]).figures
+            for rule, step in figures["rules"].items():
+                at = figures["points"][str(step)]
+                chosen.setdefault(rule, []).append(at)
+                mean = lambda names: round(float(np.mean([at[n]["accuracy"] for n in names])), 4)  # noqa: B023, E731: used at once
+                rows.append({"seed": k, "rule": rule, "step": step, "dev_target": mean(["target dev"]), "dev_others": mean([f"{n} dev" for n in OTHERS]),
+                             "target": mean(["target"]), "others": mean(OTHERS), "generic": mean(["generic"])})
+        best, price = (difference(scores_at(chosen["best-mean-ood"], *sets), scores_at(chosen["best-id"], *sets)) for sets in (OTHERS, ("target",)))
         return {"title": "Selection: which checkpoint each rule takes", "rows": rows, "question": "Is the best checkpoint on the target also the best elsewhere?",
                 "columns": [{"key": "seed", "title": "seed"}, {"key": "rule", "title": "rule"}, {"key": "step", "title": "step"},
                             *({"key": key, "title": title, "unit": "accuracy"} for key, title in
@@ -269,33 +274,36 @@ class Results:
                                ("others", "test, others"), ("generic", "test, generic")))],
                 "difference": {"others": best, "target": price}, "series": [], "agrees": agreement(claim(best, "more")),
                 "paper": "The best checkpoint in distribution is not the best out of distribution; the mean of the latter should choose.",
-                "summary": [f"best-mean-ood less best-in-distribution: {points(best)} on the other word problems, {points(price)} on those trained for"]
-                + [f"{rule}: steps {', '.join(str(t.config['step']) for t in chosen_by[rule])}; word problems {percent(value_of(score(chosen_by[rule], 'target')))}, "
-                   f"others {percent(value_of(score(chosen_by[rule], *OTHERS)))}" for rule in RULES],
+                "summary": [f"best-mean-ood less best-id: {points(best)} on the other word problems, {points(price)} on those trained for"]
+                + [f"{rule}: steps {', '.join(str(r['step']) for r in rows if r['rule'] == rule)}; word problems {percent(value_of(scores_at(at, 'target')))}, "
+                   f"others {percent(value_of(scores_at(at, *OTHERS)))}" for rule, at in chosen.items()],
                 "runs": self.runs(self.tuned(self.m))}
 
     def sweep(self) -> dict:
         rows = []
         for a in self.s.alphas:
-            tests = [self.p.tests["merge", a, k] for k in self.s.seeds]
-            rows.append({"alpha": a, **{key: accuracy(score(tests, *sets)) for key, sets in
+            at = [need(self.p.sweeps[k]).figures["points"][f"{a:g}"] for k in self.s.seeds]
+            rows.append({"alpha": a, **{key: accuracy(scores_at(at, *sets)) for key, sets in
                                         (("target", ("target",)), ("others", OTHERS), ("generic", ("generic",)), ("generic_ao", ("generic ao",)))}})
         ends = (rows[0], rows[-1])
-        inner = max(rows[1:-1], key=lambda r: r["target"]["value"] + r["generic"]["value"], default=ends[1])
-        line = [(1 - r["alpha"]) * (ends[0]["target"]["value"] + ends[0]["generic"]["value"]) + r["alpha"] * (ends[1]["target"]["value"] + ends[1]["generic"]["value"])
-                for r in rows]
-        above = [r["alpha"] for r, y in zip(rows[1:-1], line[1:-1], strict=True) if r["target"]["value"] + r["generic"]["value"] > y + 0.02]
+        both = [scores_at([self.p.sweeps[k].figures["points"][f"{r['alpha']:g}"] for k in self.s.seeds], "target", "generic") for r in rows]
+        for r, here in zip(rows, both, strict=True):
+            r["mean"] = accuracy(here)
+            r["above_the_line"] = bootstrap([here, both[0], both[-1]], lambda v, a=r["alpha"]: v[0] - (1 - a) * v[1] - a * v[2])
+        inner = rows[1:-1]
+        best = max(inner, key=lambda r: r["mean"]["value"], default=ends[1])
+        found = {v: ", ".join(f"{r['alpha']:g}" for r in inner if verdict(r["above_the_line"]) == v) or "none" for v in ("more", "less")}
         return {"title": "Weights between the generic and the specialised model", "rows": rows, "question": "Is there a better trade on the line between the two?",
                 "columns": [{"key": "alpha", "title": "alpha (0: generic, 1: specialised)"}, *({"key": key, "title": title, "unit": "accuracy"} for key, title in (
-                    ("target", "word problems"), ("others", "other word problems"), ("generic", "generic, chain of thought"), ("generic_ao", "generic, answer only")))],
+                    ("target", "word problems"), ("others", "other word problems"), ("generic", "generic, chain of thought"), ("generic_ao", "generic, answer only"), ("mean", "mean of word problems and generic"),
+                    ("above_the_line", "that mean less the straight line between the ends")))],
                 "series": [{"name": title, "x_title": "alpha", "y_title": "accuracy", "x": [r["alpha"] for r in rows], "y": [r[key]["value"] for r in rows]}
                            for key, title in (("target", "word problems"), ("others", "other word problems"), ("generic", "generic tasks"))],
                 "paper": "Not in the paper: Gueta et al. 2023 and Wortsman et al. 2022 find models between two of one ancestor at least as good as the line between the ends.",
-                "agrees": agreement("yes" if above else "no"),
-                "summary": [f"between the ends, alpha {inner['alpha']:g} has the largest sum: word problems {percent(inner['target'])}, generic {percent(inner['generic'])}",
+                "agrees": True if found["more"] != "none" else False if all(verdict(r["above_the_line"]) == "less" for r in inner) else None,
+                "summary": [f"between the ends, alpha {best['alpha']:g} has the best mean: word problems {percent(best['target'])}, generic {percent(best['generic'])}",
                             f"the ends: {percent(ends[0]['target'])} and {percent(ends[0]['generic'])} at 0, {percent(ends[1]['target'])} and {percent(ends[1]['generic'])} at 1",
-                            "sums above the straight line between the ends at alpha " + ", ".join(f"{a:g}" for a in above) if above else
-                            "no alpha is above the straight line between the ends"],
+                            f"mean of both above the straight line between the ends at alpha {found['more']}; below it at {found['less']}"],
                 "runs": self.runs(self.base(self.m) + self.tuned(self.m))}
 
     def architecture(self) -> dict:
@@ -346,17 +354,3 @@ class Results:
 
 def show_steps(steps: Sequence[int | None]) -> str:
     return ", ".join("never" if s is None else str(s) for s in steps)
-
-
-def pareto(dev: dict[int, tuple[float, float]]) -> list[int]:
-    """Checkpoints that no other beats in one without losing in the other."""
-    return [a for a, (x, y) in dev.items() if not any((u >= x and v >= y and (u, v) != (x, y)) for u, v in dev.values())]
-
-
-# What is known of each checkpoint: accuracy on the development set of the target, and its mean on the others. Ties go to the earlier one.
-RULES: dict[str, Callable[[dict[int, tuple[float, float]]], int]] = {
-    "last": lambda dev: max(dev),
-    "best-in-distribution": lambda dev: max(sorted(dev), key=lambda s: dev[s][0]),
-    "best-mean-ood": lambda dev: max(sorted(dev), key=lambda s: dev[s][1]),
-    "pareto": lambda dev: max(sorted(pareto(dev)), key=lambda s: sum(dev[s])),
-}
