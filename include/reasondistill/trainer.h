@@ -11,7 +11,7 @@
  * shares: of each format in the step's target tokens as the loss weighs them. Each evaluation is a line behind its step's:
  *
  *     {"step","set","kind":"id"|"ood"|"seen","task","format","n","correct","accuracy","low","high","no_answer","mean_tokens",
- *      "seconds"}
+ *      "lenient_accuracy","answer_perplexity","rationale_perplexity","seconds"}   (rsd_score; null: not measured)
  *
  * and a line {"step","stopped":"patience","best_step","best"} ends a run that was stopped early. Lines are whole while it runs. */
 #ifndef REASONDISTILL_TRAINER_H

@@ -87,6 +87,50 @@ static void put_number(struct json_out *o, const char *key, double v) {
     json_put_double(o, v); /* null for NaN */
 }
 
+/* The notes' own sum is their last member: of all that stands before it. */
+static const char SEAL[] = ",\n  \"sha256\": \"", SEAL_END[] = "\"\n}\n";
+enum { SEAL_LENGTH = sizeof SEAL - 1 + 64 + sizeof SEAL_END - 1 };
+
+static void sum_of(const char *p, size_t n, char hex[65]) {
+    struct sha256 h;
+    unsigned char digest[32];
+    sha256_begin(&h);
+    sha256_add(&h, p, n);
+    sha256_end(&h, digest);
+    sha256_hex(digest, hex);
+}
+
+static void seal(struct str *notes) {
+    char hex[65];
+    sum_of(str_z(notes), notes->n, hex);
+    str_addz(notes, SEAL);
+    str_add(notes, hex, 64);
+    str_addz(notes, SEAL_END);
+}
+
+/* Notes of earlier versions have none. */
+static int check_seal(const char *path, const struct str *notes, const struct json *doc, struct err *e) {
+    char hex[65];
+    if (!json_get(doc, "sha256"))
+        return 0;
+    size_t before = notes->n > SEAL_LENGTH ? notes->n - SEAL_LENGTH : 0;
+    sum_of(str_z(notes), before, hex);
+    return text_is(json_text(json_get(doc, "sha256")), hex)
+               ? 0
+               : err_set(e, ERR_FORMAT, "%s: is not what was written (SHA-256 differs)", path);
+}
+
+static int load_notes(rsd_trainer *t, const char *path, struct json **doc, struct err *e) {
+    struct str text;
+    str_init(&text, &t->ctx->alloc);
+    int code = file_read(path, MAX_NOTES, &text, e);
+    if (!code && (code = json_parse(str_z(&text), text.n, doc, e)))
+        err_within(e, "%s", path);
+    code = code ? code : check_seal(path, &text, *doc, e);
+    str_free(&text);
+    return code;
+}
+
 /* files: those of earlier notes, or NULL to sum up the folder's. */
 static int write_notes(rsd_trainer *t, const char *dir, const struct json *files, struct err *e) {
     const struct allocator *a = &t->ctx->alloc;
@@ -120,8 +164,7 @@ static int write_notes(rsd_trainer *t, const char *dir, const struct json *files
         json_put_value(&o, files);
     else
         list_files(t, dir, &o, e);
-    json_end_object(&o);
-    str_addc(&text, '\n');
+    seal(&text);
     if (!e->code && !str_status(&text, e) && !file_join(a, &path, e, dir, NOTES))
         file_replace(a, path, text.p, text.n, e);
     mem_free(a, path);
@@ -190,7 +233,7 @@ static double watched_at(rsd_trainer *t, int64_t step) {
     struct json *notes = NULL;
     double v = NAN;
     char *path = run_path(t, NULL, "checkpoints/step-%" PRId64 "/%s", step, NOTES);
-    if (path && !json_read_file(path, MAX_NOTES, &t->ctx->alloc, &notes, NULL))
+    if (path && !load_notes(t, path, &notes, NULL))
         json_opt_number(notes, "watched", 0, 1, &v, NULL);
     json_free(notes);
     mem_free(&t->ctx->alloc, path);
@@ -281,7 +324,7 @@ int checkpoint_note(rsd_trainer *t, struct err *e) {
     struct json *notes = NULL;
     const struct json *files = NULL;
     char *dir = run_path(t, e, "checkpoints/step-%" PRIu64, t->at.step), *path = NULL;
-    if (dir && !file_join(a, &path, e, dir, NOTES) && !json_read_file(path, MAX_NOTES, a, &notes, e) &&
+    if (dir && !file_join(a, &path, e, dir, NOTES) && !load_notes(t, path, &notes, e) &&
         !json_need_type(notes, "files", JSON_OBJECT, &files, e))
         write_notes(t, dir, files, e);
     json_free(notes);
@@ -339,7 +382,7 @@ static int read_notes(rsd_trainer *t, const char *dir, int64_t step, struct prog
     uint64_t version = 0;
     struct text unused;
     *doc = NULL;
-    if (file_join(&t->ctx->alloc, &path, e, dir, NOTES) || json_read_file(path, MAX_NOTES, &t->ctx->alloc, doc, e))
+    if (file_join(&t->ctx->alloc, &path, e, dir, NOTES) || load_notes(t, path, doc, e))
         goto done;
     if (need_count(*doc, "version", &version, e))
         goto located;
@@ -416,7 +459,7 @@ int checkpoint_restore(rsd_trainer *t, const char *path, struct err *e) {
     struct json *notes = NULL;
     struct safetensors state = {0};
     struct text own = {0};
-    if (file_join(a, &notes_path, e, path, NOTES) || json_read_file(notes_path, MAX_NOTES, a, &notes, e))
+    if (file_join(a, &notes_path, e, path, NOTES) || load_notes(t, notes_path, &notes, e))
         goto done;
     if (!json_need_text(notes, "tokenizer", &own, e) && !text_is(own, rsd_tokenizer_hash(t->tok)))
         err_set(e, ERR_MISMATCH, "%s: the run was started with another tokenizer than %s", path, t->config.tokenizer);

@@ -2,6 +2,7 @@
  * when it is opened, so that the files of a run that was stopped are those of one that was not. */
 #include "train/run.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -169,6 +170,9 @@ int run_dir_log_eval(rsd_trainer *t, const struct eval_job *j, const rsd_score *
     put_number(&o, "high", s->high);
     put_count(&o, "no_answer", s->no_answer);
     put_number(&o, "mean_tokens", s->mean_tokens);
+    put_number(&o, "lenient_accuracy", s->lenient_accuracy);
+    put_number(&o, "answer_perplexity", s->answer_perplexity > 0 ? s->answer_perplexity : NAN);
+    put_number(&o, "rationale_perplexity", s->rationale_perplexity > 0 ? s->rationale_perplexity : NAN);
     put_number(&o, "seconds", s->seconds);
     json_end_object(&o);
     return log_line(t, &line, e);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,37 @@ def test_a_damaged_checkpoint_is_passed_over(copy: World, name: str, damage: Cal
     path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
     result = copy.run("train", "copy.json", "--resume")
     assert result.returncode == 0 and b"checkpoint step-40 is damaged and passed over: copy/checkpoints/step-40/" in result.stderr
+    assert figures(copy, "copy") == figures(copy, "whole")
+    assert last_model(copy, "copy") == last_model(copy, "whole")
+
+
+def test_a_number_that_changed_in_a_checkpoints_notes_is_noticed(copy: World) -> None:
+    path = copy.folder / "copy/checkpoints/step-40/trainer.json"
+    notes = path.read_text()
+    assert '"updates": 40' in notes
+    path.write_text(notes.replace('"updates": 40', '"updates": 41'))  # still a number, and still JSON
+    result = copy.run("train", "copy.json", "--resume")
+    assert result.returncode == 0 and b"step-40 is damaged and passed over: copy/checkpoints/step-40/trainer.json: is not what was written" in result.stderr
+    assert last_model(copy, "copy") == last_model(copy, "whole")
+
+
+# Bytes that a file may have: too few for the next line of the metrics, for a model, for the optimizer's state (whose size is twice the model's).
+@pytest.mark.parametrize("what", ["metrics.jsonl", "model.safetensors", "trainer.safetensors"])
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(copy: World, what: str) -> None:
+    shutil.rmtree(copy.folder / "copy/checkpoints/step-40")
+    size = (copy.folder / "copy/checkpoints/step-35" / what if what != "metrics.jsonl" else copy.folder / "copy" / what).stat().st_size
+    limit = size * 7 // 8 if what == "metrics.jsonl" else size - 1
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = copy.run("train", "copy.json", "--resume", preexec_fn=fill)
+    text = result.stderr.decode()
+    assert result.returncode == 1 and what in text, text
+    assert "no checkpoint was written, the earlier ones are untouched" in text or what == "metrics.jsonl", text
+    assert os.listdir(copy.folder / "copy/checkpoints") == ["step-35"]
+    assert all(json.loads(line) for line in copy.read("copy/metrics.jsonl").splitlines())
+    copy.done("train", "copy.json", "--resume")
     assert figures(copy, "copy") == figures(copy, "whole")
     assert last_model(copy, "copy") == last_model(copy, "whole")
 

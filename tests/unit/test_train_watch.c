@@ -75,6 +75,8 @@ START_TEST(evaluations_stand_in_the_metrics_with_their_kind) {
             ck_assert(text_is(json_text(json_get(line, "format")), "zs-ao"));
             ck_assert_double_eq(json_number(json_get(line, "n")), 2);
             ck_assert_double_eq(json_number(json_get(line, "accuracy")), json_number(json_get(line, "correct")) / 2);
+            ck_assert(json_number(json_get(line, "answer_perplexity")) > 1);
+            ck_assert_int_eq(json_type(json_get(line, "rationale_perplexity")), JSON_NULL); /* answers alone are asked for */
             json_free(line);
         }
     }

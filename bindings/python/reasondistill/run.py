@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import _ffi
 from ._ffi import lib
 from ._handle import Context, Handle, filled
+from .model import Batch
+from .text import Tokenizer
 
 
 def build_dataset(context: Context, questions: str | Path, aligned: str | Path | None, out: str | Path, *,
@@ -31,6 +36,60 @@ def convert_questions(context: Context, task: str, source: str | Path, out: str 
     n = ctypes.c_uint64()
     Handle.check(context, lib.rsd_dataset_convert(context.pointer, task.encode(), str(source).encode(), str(out).encode(), byref(n)))
     return n.value
+
+
+def _copied(struct: _ffi.Batch) -> dict[str, NDArray]:
+    """The arrays of a batch that the library lends, as copies."""
+    t_enc, t_dec = struct.enc_offsets[struct.n], struct.dec_offsets[struct.n]
+    rows = struct.row_offsets[t_dec]
+    lengths = {"enc_ids": t_enc, "enc_offsets": struct.n + 1, "dec_ids": t_dec, "dec_offsets": struct.n + 1, "row_offsets": t_dec + 1,
+               "row_ids": rows, "row_probs": rows, "kinds": t_dec, "formats": struct.n, "signs": struct.n}
+    if struct.chunk_begin:
+        lengths.update(chunk_begin=struct.n_chunks, chunk_end=struct.n_chunks, chunk_logprobs=struct.n_chunks, top_probs=t_dec * struct.top_k)
+    arrays = {name: np.ctypeslib.as_array(getattr(struct, name), (n,)).copy() for name, n in lengths.items()}
+    if struct.chunk_begin:
+        arrays["top_probs"] = arrays["top_probs"].reshape(t_dec, struct.top_k)
+    return arrays
+
+
+class Dataset(Handle):
+    """A data set folder as batches: an endless sequence of epochs, a function of the options and the batch's number. Options: those of
+    rsd_dataset_options, by name; weights by format: {"zs-cot": 1, "ic-cot": 2}."""
+
+    _close = lib.rsd_dataset_close
+
+    def __init__(self, context: Context, path: str | Path, tokenizer: Tokenizer, weights: dict[str, float] | None = None,
+                 **options: object) -> None:
+        super().__init__(context, tokenizer)
+        o = filled(_ffi.DatasetOptions, lib.rsd_dataset_options_init, options)
+        for name, weight in (weights or {}).items():
+            o.weights[self._format(name)] = weight
+        self.check(lib.rsd_dataset_open(context.pointer, str(path).encode(), tokenizer.pointer, byref(o), byref(self._p)))
+
+    @staticmethod
+    def _format(name: str) -> int:
+        number = lib.rsd_format_parse(name.encode(), len(name.encode()))
+        if number < 0:
+            raise ValueError(f"there is no format {name!r}: zs-ao, zs-cot, ic-ao, ic-cot")
+        return number
+
+    @property
+    def info(self) -> dict[str, int]:
+        """questions, replies, batches of an epoch, left_out (too long)."""
+        i = _ffi.DatasetInfo(size=ctypes.sizeof(_ffi.DatasetInfo))
+        self.check(lib.rsd_dataset_info_get(self.pointer, byref(i)))
+        return {"questions": i.questions, "replies": i.replies, "batches": i.batches, "left_out": i.left_out}
+
+    def batch(self, index: int, formats: Sequence[str] = ("zs-ao", "zs-cot", "ic-ao", "ic-cot")) -> Batch | None:
+        """Batch number `index`, or its sequences of some formats: None if it has none of these."""
+        b = ctypes.POINTER(_ffi.Batch)()
+        bits = sum({1 << self._format(name) for name in formats})
+        self.check(lib.rsd_dataset_batch_of(self.pointer, index, bits, byref(b)))
+        return Batch(**_copied(b.contents)) if b.contents.n else None
+
+    def disjoint(self, items: str | Path) -> None:
+        """Raises Error if a question of the data set stands in a file or folder of items."""
+        self.check(lib.rsd_dataset_disjoint(self.pointer, str(items).encode()))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CONFIG
-from reasondistill import T5, Context, Error, Trainer, build_dataset, convert_questions
+from reasondistill import T5, Context, Dataset, Error, Tokenizer, Trainer, build_dataset, convert_questions
 
 QUESTIONS = "".join(json.dumps({"id": f"q{i}", "question": f"What is {i} plus one?", "answer": str(i + 1)}) + "\n" for i in range(4))
 
@@ -50,3 +50,20 @@ def test_a_trainer_tells_its_mixture_and_how_it_stands(ctx: Context, pack: Path,
         assert abs(sum(x.loss for x in mixture.values()) - 1) < 1e-9 and abs(sum(x.gradient for x in mixture.values()) - 1) < 1e-9
         steps = list(t)
     assert [(s.step, s.watched, s.best_step, s.stopped) for s in steps] == [(1, 0, 1, False), (2, 0, 1, True)]
+
+
+def test_a_data_set_is_read_batch_by_batch(ctx: Context, pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(QUESTIONS)
+    build_dataset(ctx, tmp_path / "q.jsonl", None, tmp_path / "data", formats=5, shots=1)
+    with Tokenizer(ctx, pack / "tokenizer/spiece.model") as tok, Dataset(ctx, tmp_path / "data", tok, {"zs-ao": 1, "ic-ao": 1}) as d:
+        assert d.info == {"questions": 4, "replies": 0, "batches": 1, "left_out": 0}
+        whole, part = d.batch(0), d.batch(0, ["zs-ao"])
+        assert whole.struct.n == 8 and part.struct.n == 4 and d.batch(0, ["zs-cot"]) is None
+        ids = part.arrays["dec_ids"][: part.arrays["dec_offsets"][1] - 1]
+        assert tok.decode(ids).startswith("The answer is ")
+        assert (d.batch(0).arrays["enc_ids"] == whole.arrays["enc_ids"]).all() and (d.batch(1).arrays["formats"] < 4).all()
+        d.disjoint(pack / "original/SVAMP.json")
+        with pytest.raises(Error, match="also stands in"):
+            d.disjoint(tmp_path / "q.jsonl")
+        with pytest.raises(ValueError, match="there is no format"):
+            d.batch(0, ["zs"])
