@@ -14,6 +14,7 @@
 enum {
     BLOCK = 64,      /* queries and keys of a block */
     MAX_GROUPS = 32, /* enough tasks for any pool, few enough copies of the bias */
+    AHEAD = 12,      /* rows asked for before they are read */
     FEW_ROWS = 4,    /* fewer queries than this (a decoder that generates): row by row, nothing is copied */
 };
 
@@ -106,10 +107,18 @@ static inline vec part_of_row(struct mat m, size_t r, size_t c, size_t n) {
     return v;
 }
 
+/* A head's part of a row that is read soon: short pieces far apart are no pattern that the processor sees by itself. */
+static inline void ask_for(struct mat m, size_t r, size_t c, size_t d) {
+    for (size_t at = 0; r < m.rows && at < d * dtype_size(m.dtype); at += 64) {
+        __builtin_prefetch((const char *)place(m, r, c) + at);
+    }
+}
+
 /* Rows r .. r + n of head h as F32, rows D apart, in `rows` rows; what is not there is zero. */
 static void load_rows(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t rows, size_t h) {
     size_t d = j->s->d_kv;
     for (size_t i = 0; i < n; i++) {
+        ask_for(m, r + i + AHEAD, h * d, d);
         for (size_t c = 0; c < d; c += LANES) {
             vec_to(to + i * j->D + c, part_of_row(m, r + i, h * d + c, d - c));
         }
@@ -121,6 +130,9 @@ static void load_rows(const struct attention_job *j, float *to, struct mat m, si
 static void load_turned(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t h) {
     size_t d = j->s->d_kv;
     for (size_t i0 = 0; i0 < n; i0 += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            ask_for(m, r + i0 + LANES + i, h * d, d);
+        }
         for (size_t c0 = 0; c0 < d; c0 += LANES) {
             vec row[LANES];
             for (size_t i = 0; i < LANES; i++) {
@@ -154,6 +166,7 @@ static void load_keys(const struct attention_job *j, const struct attention_spac
 static void add_rows(const struct attention_job *j, struct mat m, size_t r, size_t n, size_t h, const float *restrict from) {
     for (size_t i = 0; i < n; i++) {
         float *restrict to = row_of(m, r + i) + h * j->s->d_kv;
+        ask_for(m, r + i + AHEAD, h * j->s->d_kv, j->s->d_kv);
 #pragma omp simd
         for (size_t c = 0; c < j->s->d_kv; c++) {
             to[c] += from[i * j->D + c];

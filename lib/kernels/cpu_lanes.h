@@ -27,9 +27,13 @@ static inline vec vec_load(const void *p, enum dtype t) {
     if (t == DTYPE_F32) {
         return vec_of(p);
     }
+#ifdef __AVX512F__
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16);
+#else
     vec v = {0};
     load_floats((float *)&v, p, t, LANES);
     return v;
+#endif
 }
 
 /* The larger of each lane; b where one of them is NaN. */

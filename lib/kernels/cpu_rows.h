@@ -65,8 +65,8 @@ static void rmsnorm_forward_rows(const struct rows *rows, size_t first, size_t l
     const struct norm_job *j = (const struct norm_job *)(const void *)rows;
     size_t C = j->y.cols;
     const float *g = j->g.data;
+    float buffer[CHUNK];
     for (size_t t = first; t < last; t++) {
-        float *y = row_of(j->y, t);
         const float *in = row_of(j->in, t);
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -75,9 +75,16 @@ static void rmsnorm_forward_rows(const struct rows *rows, size_t first, size_t l
         }
         float r = 1.0F / sqrtf(sum / (float)C + j->eps);
         j->rrms[t] = r;
+        for (size_t c0 = 0, n; c0 < C; c0 += n) {
+            n = is_wide(j->y) ? C : min_size(CHUNK, C - c0);
+            float *y = is_wide(j->y) ? row_of(j->y, t) : buffer;
 #pragma omp simd
-        for (size_t c = 0; c < C; c++) {
-            y[c] = in[c] * r * g[c];
+            for (size_t c = 0; c < n; c++) {
+                y[c] = in[c0 + c] * r * g[c0 + c];
+            }
+            if (!is_wide(j->y)) {
+                store_floats(place(j->y, t, c0), j->y.dtype, buffer, n);
+            }
         }
     }
 }

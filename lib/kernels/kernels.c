@@ -186,17 +186,6 @@ static struct mat wide(const struct exec *x, struct mat m) {
     return w;
 }
 
-/* Where to put a result that becomes m: m, or scratch memory. */
-static struct mat wide_result(const struct exec *x, struct mat m) {
-    return m.dtype == DTYPE_F32 ? m : arena_mat(x->scratch, DTYPE_F32, m.rows, m.cols, x->err);
-}
-
-static void narrow_result(const struct exec *x, struct mat m, struct mat result) {
-    if (m.dtype != DTYPE_F32) {
-        copy(x, m, result);
-    }
-}
-
 /* ---- calls ---- */
 
 void embedding_forward(const struct exec *x, struct mat y, struct mat w, const int32_t *ids) {
@@ -227,10 +216,9 @@ void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat
         return;
     }
     struct arena_mark mark = arena_mark(x->scratch);
-    struct mat in_wide = wide(x, in), g_wide = wide(x, g), result = wide_result(x, y);
+    struct mat in_wide = wide(x, in), g_wide = wide(x, g);
     if (!exec_status(x)) {
-        x->k->rmsnorm_forward(x, result, rrms, in_wide, g_wide, eps);
-        narrow_result(x, y, result);
+        x->k->rmsnorm_forward(x, y, rrms, in_wide, g_wide, eps);
     }
     arena_release(x->scratch, mark);
 }
@@ -420,6 +408,11 @@ void copy(const struct exec *x, struct mat y, struct mat a) {
     }
     if (!y.data || !a.data) {
         fail(x, ERR_INVALID, __func__, "a matrix without memory");
+        return;
+    }
+    bool aligned = !((uintptr_t)y.data % dtype_size(y.dtype)) && !((uintptr_t)a.data % dtype_size(a.dtype));
+    if (aligned && y.dtype != DTYPE_F16 && a.dtype != DTYPE_F16) {
+        x->k->lerp(x, y, a, a, 0); /* a, bit for bit, by vector instructions */
         return;
     }
     struct copy_job j = {.y = y, .a = a, .step = 1U << 15};

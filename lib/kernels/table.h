@@ -18,6 +18,7 @@ struct kernels {
     void (*embedding_forward)(const struct exec *, struct mat y, struct mat w, const int32_t *ids); /* any */
     void (*embedding_backward)(const struct exec *, struct mat dw, struct mat dy, const int32_t *ids);
     void (*dropout_apply)(const struct exec *, struct mat y, struct mat in, struct dropout d); /* any */
+    /* any: y */
     void (*rmsnorm_forward)(const struct exec *, struct mat y, float *rrms, struct mat in, struct mat g, float eps);
     void (*rmsnorm_backward)(const struct exec *, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
                              const float *rrms);
