@@ -42,6 +42,11 @@ typedef struct rsd_ctx_options {
     uint64_t seed;   /* default 1; where random numbers are drawn and no other seed is given */
     int32_t threads; /* 0 (default): one per CPU that the process may run on; under RSD_BLAS_LEAVE always 1 */
     int32_t blas;    /* RSD_BLAS_LEAVE (default) or RSD_BLAS_OWN */
+    /* Which code multiplies matrices, and for which instructions all loops are made: a name that rsd_ctx_kernels tells. NULL or
+     * "auto" (default): the best for this CPU. "blas" is the best, but products of matrices of more than 16 rows are the
+     * BLAS's. Results differ in the order of sums; with "avx512bf16" products with BF16 weights round the other operand to
+     * BF16. Borrowed for the call. */
+    const char *kernels;
 } rsd_ctx_options;
 
 /* Fills *o with defaults. size: sizeof(rsd_ctx_options) as the caller was compiled. The same rule for all option structs: a
@@ -50,7 +55,8 @@ typedef struct rsd_ctx_options {
 RSD_API int rsd_ctx_options_init(rsd_ctx_options *o, size_t size);
 
 /* options NULL: defaults. *out is the caller's (rsd_ctx_close). RSD_EINVAL, RSD_ENOMEM, RSD_EVERSION, RSD_EUNSUPPORTED
- * (RSD_BLAS_OWN with a BLAS that cannot be told); then *out is NULL and there is no ctx to ask for a text. */
+ * (RSD_BLAS_OWN with a BLAS that cannot be told); then *out is NULL and there is no ctx to ask for a text. Kernels that this
+ * build or CPU lacks are RSD_EINVAL, with a line that names those it has to options->log. */
 RSD_API int rsd_ctx_open(const rsd_ctx_options *options, rsd_ctx **out);
 RSD_API void rsd_ctx_close(rsd_ctx *ctx);
 
@@ -61,6 +67,9 @@ RSD_API const char *rsd_ctx_error(const rsd_ctx *ctx);
 RSD_API int rsd_ctx_threads(const rsd_ctx *ctx);
 /* "OpenBLAS 0.3.21 ...; kernels: cpu avx512": which code does the work. Borrowed, as long as the ctx. */
 RSD_API const char *rsd_ctx_backend(const rsd_ctx *ctx);
+/* Name number i of those that rsd_ctx_options.kernels takes in this build on this CPU, best first: "avx512bf16", "avx512", "avx2",
+ * "generic", "blas". NULL behind the last. Static. */
+RSD_API const char *rsd_ctx_kernels(size_t i);
 
 #ifdef __cplusplus
 }

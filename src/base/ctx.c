@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_ctx_options, blas);
+OPTIONS_NO_TAIL(rsd_ctx_options, kernels);
 
 static const rsd_ctx_options ctx_defaults = {.size = sizeof(rsd_ctx_options), .seed = 1, .blas = RSD_BLAS_LEAVE};
 
@@ -39,6 +39,12 @@ int rsd_ctx_open(const rsd_ctx_options *options, rsd_ctx **out) {
         return RSD_EINVAL;
     if (o.blas == RSD_BLAS_OWN && blas_set_single_thread())
         return RSD_EUNSUPPORTED;
+    const struct kernels *kernels = kernels_named(o.kernels, &e);
+    if (!kernels) {
+        if (o.log)
+            o.log(o.log_user, RSD_LOG_ERROR, e.text);
+        return e.code;
+    }
 
     struct allocator a = o.resize ? (struct allocator){o.resize, o.resize_user} : mem_std;
     rsd_ctx *ctx = mem_zero(&a, 1, sizeof *ctx, &e);
@@ -48,7 +54,7 @@ int rsd_ctx_open(const rsd_ctx_options *options, rsd_ctx **out) {
     ctx->log = (struct log){o.log, o.log_user};
     ctx->seed = o.seed;
     ctx->blas = o.blas;
-    ctx->kernels = kernels_choose();
+    ctx->kernels = kernels;
     arena_init(&ctx->scratch, &ctx->alloc);
     str_init(&ctx->text, &ctx->alloc);
     size_t threads = o.blas == RSD_BLAS_LEAVE ? 1 : o.threads ? (size_t)o.threads : cpus_allowed();
@@ -81,6 +87,12 @@ int rsd_ctx_threads(const rsd_ctx *ctx) {
 
 const char *rsd_ctx_backend(const rsd_ctx *ctx) {
     return ctx ? ctx->backend : "";
+}
+
+const char *rsd_ctx_kernels(size_t i) {
+    const char *names[KERNELS_MOST];
+    const struct kernels *tables[KERNELS_MOST];
+    return i < kernels_list(names, tables) ? names[i] : NULL;
 }
 
 int ctx_return(rsd_ctx *ctx, int code, const struct err *e) {

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ rsd_ctx *cli_open(int64_t threads, int64_t seed) {
     o.seed = (uint64_t)seed;
     o.log = to_stderr;
     o.blas = RSD_BLAS_OWN;
+    o.kernels = getenv(CLI_KERNELS);
     int status = rsd_ctx_open(&o, &ctx);
     if (status == RSD_EUNSUPPORTED) { /* a BLAS that cannot be told: let it thread itself */
         o.blas = RSD_BLAS_LEAVE;

@@ -28,6 +28,8 @@ int verb_merge(const struct verb *v, int argc, char **argv);
 int verb_info(const struct verb *v, int argc, char **argv);
 int verb_bench(const struct verb *v, int argc, char **argv);
 
+#define CLI_KERNELS "RSD_KERNELS" /* environment: rsd_ctx_options.kernels of every context; --kernels sets it */
+
 /* A context that owns the BLAS and writes warnings to stderr; NULL after a complaint. */
 rsd_ctx *cli_open(int64_t threads, int64_t seed);
 

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct verb verbs[] = {
@@ -120,7 +121,10 @@ static void usage(FILE *to) {
             rsd_version());
     for (size_t i = 0; i < N_VERBS; i++)
         fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
-    fprintf(to, "\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+    fprintf(to, "\nWith any verb: --kernels NAME, or " CLI_KERNELS " in the environment, chooses the code that computes: auto");
+    for (size_t k = 0; rsd_ctx_kernels(k); k++)
+        fprintf(to, ", %s", rsd_ctx_kernels(k));
+    fprintf(to, ".\n\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
 }
 
 /* Output that was lost is a failure, whichever verb wrote it. */
@@ -133,8 +137,44 @@ static int leave(int status) {
     return status;
 }
 
+/* Takes --kernels NAME out of the arguments, wherever it stands, and leaves the choice to cli_open. */
+static int take_kernels(int *argc, char **argv) {
+    const char *name = NULL;
+    int kept = 1, i = 1;
+    for (; i < *argc && strcmp(argv[i], "--"); i++) {
+        if (!strncmp(argv[i], "--kernels=", 10))
+            name = argv[i] + 10;
+        else if (!strcmp(argv[i], "--kernels") && i + 1 < *argc)
+            name = argv[++i];
+        else
+            argv[kept++] = argv[i];
+    }
+    for (; i < *argc; i++)
+        argv[kept++] = argv[i];
+    argv[kept] = NULL;
+    *argc = kept;
+    if (kept > 1 && !strcmp(argv[kept - 1], "--kernels")) {
+        fprintf(stderr, "reasondistill: a value is missing after --kernels\n");
+        return EXIT_USAGE;
+    }
+    if (!name)
+        return EXIT_OK;
+    bool known = !strcmp(name, "auto");
+    for (size_t k = 0; rsd_ctx_kernels(k); k++)
+        known = known || !strcmp(name, rsd_ctx_kernels(k));
+    if (known && !setenv(CLI_KERNELS, name, 1))
+        return EXIT_OK;
+    fprintf(stderr, "reasondistill: --kernels %s: this build and CPU have auto", name);
+    for (size_t k = 0; rsd_ctx_kernels(k); k++)
+        fprintf(stderr, ", %s", rsd_ctx_kernels(k));
+    fprintf(stderr, "\n");
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit then gives an error that names it */
+    if (take_kernels(&argc, argv))
+        return EXIT_USAGE;
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;

@@ -41,6 +41,8 @@ TABLE: list[tuple[str, int, str]] = [
     # options
     *((f"{verb} --bogus", 2, f"{verb}: there is no option --bogus") for verb in
       "collect tokenize align build questions init train generate score eval compare select scaling merge sweep info bench".split()),
+    ("info --kernels abacus", 2, "--kernels abacus: this build and CPU have auto, "),
+    ("info --kernels", 2, "a value is missing after --kernels"),
     ("tokenize", 2, "needs --tokenizer"),
     ("train", 2, "needs RUN.JSON"),
     ("train a b", 2, "not understood: b"),

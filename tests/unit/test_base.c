@@ -152,6 +152,35 @@ START_TEST(wrong_values_are_refused) {
 }
 END_TEST
 
+static void keep_text(void *user, int level, const char *text) {
+    ck_assert_int_eq(level, RSD_LOG_ERROR);
+    snprintf(user, 256, "%s", text);
+}
+
+START_TEST(kernels_are_chosen_by_name_and_an_unknown_name_lists_them) {
+    rsd_ctx_options o;
+    rsd_ctx *ctx = NULL;
+    char text[256] = "";
+    size_t n = 0;
+    rsd_ctx_options_init(&o, sizeof o);
+    o.log = keep_text;
+    o.log_user = text;
+    for (; (o.kernels = rsd_ctx_kernels(n)) != NULL; n++) {
+        ck_assert_int_eq(rsd_ctx_open(&o, &ctx), RSD_OK);
+        const char *in_use = strstr(rsd_ctx_backend(ctx), "kernels: cpu ");
+        ck_assert_ptr_nonnull(in_use);
+        ck_assert_ptr_nonnull(strstr(in_use, strcmp(o.kernels, "blas") ? o.kernels : ", BLAS"));
+        rsd_ctx_close(ctx);
+    }
+    ck_assert_uint_ge(n, 2);
+    o.kernels = "abacus";
+    ck_assert_int_eq(rsd_ctx_open(&o, &ctx), RSD_EINVAL);
+    ck_assert_ptr_null(ctx);
+    ck_assert_ptr_nonnull(strstr(text, "kernels \"abacus\""));
+    ck_assert_ptr_nonnull(strstr(text, "generic, blas"));
+}
+END_TEST
+
 START_TEST(the_text_of_an_error_is_that_of_the_last_failure) {
     rsd_ctx *a = NULL, *b = NULL;
     rsd_tokenizer *tok = NULL;
@@ -236,6 +265,7 @@ int main(void) {
     tcase_add_test(t, init_writes_what_the_caller_knows_and_no_more);
     tcase_add_test(t, threads_are_ours_only_under_own);
     tcase_add_test(t, wrong_values_are_refused);
+    tcase_add_test(t, kernels_are_chosen_by_name_and_an_unknown_name_lists_them);
     tcase_add_test(t, the_text_of_an_error_is_that_of_the_last_failure);
     tcase_add_test(t, memory_comes_from_the_host_and_goes_back);
     tcase_add_test(t, contexts_of_several_threads_do_not_meet);

@@ -26,7 +26,7 @@ ProgressFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
 class CtxOptions(Structure):
     _fields_ = [("size", c_size_t), ("resize", c_void_p), ("resize_user", c_void_p), ("log", LogFn), ("log_user", c_void_p),
-                ("seed", c_uint64), ("threads", c_int32), ("blas", c_int32)]
+                ("seed", c_uint64), ("threads", c_int32), ("blas", c_int32), ("kernels", c_char_p)]
 
 
 class TeacherOptions(Structure):
@@ -216,6 +216,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_strerror": (c_char_p, [c_int]), "rsd_version": (c_char_p, []),
     "rsd_ctx_options_init": (c_int, [POINTER(CtxOptions), c_size_t]), "rsd_ctx_open": (c_int, [POINTER(CtxOptions), _OUT]),
     "rsd_ctx_close": (None, [_P]), "rsd_ctx_error": (c_char_p, [_P]), "rsd_ctx_threads": (c_int, [_P]), "rsd_ctx_backend": (c_char_p, [_P]),
+    "rsd_ctx_kernels": (c_char_p, [c_size_t]),
     "rsd_tokenizer_open": (c_int, [_P, c_char_p, _OUT]), "rsd_tokenizer_close": (None, [_P]),
     "rsd_tokenizer_encode": (c_int, [_P, c_char_p, c_size_t, POINTER(_I32), _LEN]),
     "rsd_tokenizer_spans": (c_int, [_P, POINTER(_U32), POINTER(_U32)]),

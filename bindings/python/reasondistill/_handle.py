@@ -102,25 +102,35 @@ def filled(kind: type[ctypes.Structure], init: Callable[..., int], values: dict[
     return o
 
 
+def kernel_names() -> list[str]:
+    """What Context(kernels=...) takes in this build on this CPU, best first."""
+    names: list[str] = []
+    while (name := lib.rsd_ctx_kernels(len(names))) is not None:
+        names.append(name.decode())
+    return names
+
+
 class Context(Handle):
     """Allocator, threads, seed, log. Belongs to one thread at a time.
 
     threads 0: one per CPU. own_blas: the BLAS is set to one thread, process-wide, and the library threads itself; results then have
-    the same bits for any number of threads. log: called with (level, text).
+    the same bits for any number of threads. log: called with (level, text). kernels: one of kernel_names(), None: the best.
     """
 
     _close = lib.rsd_ctx_close
 
-    def __init__(self, threads: int = 0, seed: int = 1, own_blas: bool = True, log: Callable[[int, str], None] | None = None) -> None:
+    def __init__(self, threads: int = 0, seed: int = 1, own_blas: bool = True, log: Callable[[int, str], None] | None = None,
+                 kernels: str | None = None) -> None:
         super().__init__(None)
         self._opened: dict[int, tuple[Callable[[Any], None], c_void_p]] = {}  # pointers, not handles: no reference leads back
-        o = filled(CtxOptions, lib.rsd_ctx_options_init, {"threads": threads, "seed": seed, "blas": int(own_blas)})
+        o = filled(CtxOptions, lib.rsd_ctx_options_init, {"threads": threads, "seed": seed, "blas": int(own_blas), "kernels": kernels})
         if log:
             self._log = LogFn(lambda _user, level, text: log(level, text.decode("utf-8", "replace")))
             o.log = self._log
         status = lib.rsd_ctx_open(byref(o), byref(self._p))
         if status < 0:
-            raise Error(status, "")
+            known = ["auto", *kernel_names()]
+            raise Error(status, "" if kernels is None or kernels in known else f"kernels {kernels!r}: this build and CPU have {', '.join(known)}")
 
     def close(self) -> None:
         while self._opened:  # the youngest first: it may use an older one

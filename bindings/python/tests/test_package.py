@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasondistill import Aligner, Batch, Context, Error, Loss, Optimizer, Reply, T5, Teacher, Tokenizer, compact_store, store_stats, verify_store
+from reasondistill import Aligner, Batch, Context, Error, Loss, Optimizer, Reply, T5, Teacher, Tokenizer, compact_store, kernel_names, store_stats, verify_store
 
 INPUTS, TARGETS = [[3, 4, 5, 1], [6, 7, 1]], [[5, 4, 3, 1], [7, 6, 1]]
 
@@ -46,6 +46,16 @@ def test_fused_steps_in_bf16_lower_the_loss_and_leave_what_is_frozen(ctx: Contex
                 assert optimizer.backward(5e-2) > 0
         assert losses[-1] < losses[0] / 2
         assert (half.param("shared.weight") == before).all()
+
+
+def test_kernels_are_chosen_by_name_and_the_backend_tells_them() -> None:
+    names = kernel_names()
+    assert names[-2:] == ["generic", "blas"]
+    for name in names[:-1]:
+        with Context(kernels=name) as ctx:
+            assert ctx.backend.endswith(f"kernels: cpu {name}")
+    with pytest.raises(Error, match="kernels 'abacus': this build and CPU have auto, .*generic, blas"):
+        Context(kernels="abacus")
 
 
 def test_loss_is_the_mean_of_the_log_probabilities(ctx: Context, model: T5) -> None:
