@@ -62,7 +62,8 @@ static int compose(rsd_teacher *t, struct slot *s, struct err *e) {
                                   .question = question_text(q),
                                   .first = s->range.first,
                                   .n = s->range.n};
-    const struct asked_question *asked = t->keeps && !t->warned ? asked_find(&t->asked, question_id(q)) : NULL;
+    bool looks = t->keeps && !t->warned && t->probe == PROBE_KNOWN; /* a probe may be in a dialect that is not the endpoint's */
+    const struct asked_question *asked = looks ? asked_find(&t->asked, question_id(q)) : NULL;
     if (asked && asked->request && asked->request != asked_request(s->hash)) {
         t->warned = true;
         log_write(&t->ctx->log, LOG_WARN, "%s: its rows were asked for with other settings than these", t->store.log.path);

@@ -273,6 +273,42 @@ static void listen_to_log(void *user, int level, const char *text) {
     ((struct heard *)user)->canary |= strstr(text, "canary") != NULL;
 }
 
+static void count_warnings(void *user, int level, const char *text) {
+    *(size_t *)user += level == RSD_LOG_WARN && strstr(text, "other settings") != NULL;
+}
+
+/* Each run probes anew; only the temperature of the third is another setting. */
+START_TEST(a_chat_endpoint_that_is_found_by_asking_is_no_other_setting) {
+    size_t warnings = 0, failures;
+    rsd_ctx_options co;
+    rsd_ctx *ctx = NULL;
+    rsd_ctx_options_init(&co, sizeof co);
+    co.log = count_warnings;
+    co.log_user = &warnings;
+    ck_assert_int_eq(rsd_ctx_open(&co, &ctx), RSD_OK);
+    struct server s = start_server(SCRIPT("404", "ok", "ok", "404", "ok", "ok", "404", "ok", "ok"));
+    const char *store = test_path(s.dir, "teacher.jsonl");
+    for (int run = 1; run <= 3; run++) {
+        rsd_teacher_options o = options_for(s.url);
+        o.store = store;
+        o.samples = run;
+        o.per_request = 1;
+        o.concurrency = 1;
+        o.temperature = run < 3 ? 0.5 : 0.7;
+        rsd_teacher *t = open_teacher(ctx, &o);
+        submit(t, "a", "2+2?", "4");
+        submit(t, "b", "3+3?", "6");
+        ck_assert_int_eq(run_to_end(t, NULL, &failures), RSD_END);
+        ck_assert_uint_eq(stats_of(t).stored, 2);
+        ck_assert_uint_eq(stats_of(t).api, RSD_API_CHAT);
+        ck_assert_uint_eq(warnings, run == 3);
+        rsd_teacher_close(t);
+    }
+    stop_server(&s);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(the_key_is_sent_and_appears_nowhere_else) {
     struct heard heard = {false};
     rsd_ctx_options co;
@@ -388,6 +424,7 @@ Suite *teacher_http_suite(void) {
     tcase_add_test(t, requests_are_in_flight_together);
     tcase_add_test(t, a_silent_endpoint_is_given_up_after_the_timeout);
     tcase_add_test(t, an_unreachable_host_is_named_in_one_line);
+    tcase_add_test(t, a_chat_endpoint_that_is_found_by_asking_is_no_other_setting);
     tcase_add_loop_test(t, the_key_is_sent_and_appears_nowhere_else, 0, 2);
     tcase_add_test(t, a_key_goes_over_plain_http_to_this_machine_only);
     tcase_add_test(t, closing_gives_up_what_is_in_flight_and_keeps_what_is_stored);
