@@ -4,9 +4,9 @@
     python3 needs.py [--command reasondistill] [--cores 2,16,64] [--measure small,base] [--figures FILE]
     python3 needs.py --config small           config.json of the published shape, for `reasondistill init`
 
-For each size of --measure a step on one batch of 640 tokens (a question with four examples, its solution) is timed: the part that grows with the tokens, in
-GFLOP/s, and the update of the weights, in bytes/s. A run's update is then its tokens at that speed plus one update. Sizes that are not measured take the
-speeds of the largest measured one. On other numbers of cores the first part is taken to be proportional to the cores and the second not to change, which is
+For each size of --measure a step on one batch of 640 tokens (a question with four examples, its solution) is timed, with the settings of its run file: the
+part that grows with the tokens, in GFLOP/s, and the update of the weights, in bytes/s. A run's update is then its tokens at that speed plus one update. Sizes
+that are not measured take the speeds of the largest one that is, measured with their own settings (bf16, say). On other numbers of cores the first part is taken to be proportional to the cores and the second not to change, which is
 what a machine with the same memory and the same cores would do at best: read the hours as the order of magnitude. Memory is weights, gradients, moments and
 masters by the run file, exactly, and activations: what the measured process held beyond those, for each token, layer and unit of width, in the same way for
 the sizes not measured. --figures keeps the measurements, and uses those that are there instead of measuring again.
@@ -62,9 +62,8 @@ def state_bytes(run: dict) -> tuple[int, int]:
 
 
 def measure(command: str, size: str, run: dict, threads: int, steps: int) -> dict:
-    flags = [f"--{name}" for name in ("fused", "masters", "recompute") if run.get(name)]
-    done = subprocess.run([command, "bench", "train", "--shape", f"flan-t5-{size}", "--batch", "1", "--enc", str(ENC), "--dec", str(DEC), "--dtype", run.get("dtype", "fp32"),
-                           "--optimizer", run.get("optimizer", "adamw"), *flags, "--steps", str(steps), "--threads", str(threads)], capture_output=True, text=True, check=False)
+    done = subprocess.run([command, "bench", "train", "--shape", f"flan-t5-{size}", "--batch", "1", "--enc", str(ENC), "--dec", str(DEC), *flags(run), "--steps", str(steps),
+                           "--threads", str(threads)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"needs.py: {size}: {done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -109,6 +108,11 @@ def show(rows: list[dict], cores: list[int]) -> None:
               + f" | {r['speeds_of']}, {r['gflops_per_core']:.0f} GFLOP/s a core |")
 
 
+def flags(run: dict) -> list[str]:
+    """How bench train is told of a run file's settings."""
+    return ["--dtype", run.get("dtype", "fp32"), "--optimizer", run.get("optimizer", "adamw"), *(f"--{name}" for name in ("fused", "masters", "recompute") if run.get(name))]
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", choices=SHAPES)
@@ -117,34 +121,31 @@ def main() -> None:
     p.add_argument("--measure", default="small,base")
     p.add_argument("--threads", type=int, default=0, help="of the measurement; 0: one a CPU")
     p.add_argument("--steps", type=int, default=3, help="of the measurement")
-    p.add_argument("--figures", type=Path, help="measurements, {size: what bench train printed}")
+    p.add_argument("--figures", type=Path, help="measurements, {size and settings: what bench train printed}")
     p.add_argument("--lean", action="store_true", help="the run files with the settings that take the least memory")
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
     if a.config:
         print(json.dumps(config(a.config), indent=1))
         return
-    cores = [int(n) for n in a.cores.split(",")]
-    runs = {size: json.loads((HERE / f"{size}.json").read_text(encoding="utf-8")) for size in SHAPES}
-    if a.lean:
-        runs = {size: lean(run) for size, run in runs.items()}
+    cores, order = [int(n) for n in a.cores.split(",")], list(SHAPES)
+    if not set(a.measure.split(",")) <= set(SHAPES) or "small" not in a.measure.split(","):
+        p.error("--measure: small, and others of " + ", ".join(SHAPES))
     figures = json.loads(a.figures.read_text(encoding="utf-8")) if a.figures and a.figures.exists() else {}
-    for size in a.measure.split(","):
-        key = f"{size} lean" if a.lean else size
+    rows = []
+    for size in SHAPES:
+        run = json.loads((HERE / f"{size}.json").read_text(encoding="utf-8"))
+        run = lean(run) if a.lean else run
+        shape = max((s for s in a.measure.split(",") if order.index(s) <= order.index(size)), key=order.index)
+        key = " ".join([shape, *flags(run)])
         if key not in figures:
-            figures[key] = measure(a.command, size, runs[size], a.threads, a.steps)
+            figures[key] = measure(a.command, shape, run, a.threads, a.steps)
             if a.figures:
                 a.figures.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         counted = figures[key].get("gflop")
-        if counted and abs(counted / gflop(size, ENC, DEC) - 1) > 0.05:
-            print(f"needs.py: {size}: bench counts {counted:.0f} GFLOP a step, this script {gflop(size, ENC, DEC):.0f}", file=sys.stderr)
-    measured = {size: speeds(size, runs[size], figures[f"{size} lean" if a.lean else size]) for size in SHAPES if (f"{size} lean" if a.lean else size) in figures}
-    rows, last = [], None
-    for size in SHAPES:
-        last = measured.get(size, last)
-        if last is None:
-            raise SystemExit("needs.py: measure the smallest size, too")
-        rows.append(estimate(size, runs[size], last, cores))
+        if counted and abs(counted / gflop(shape, ENC, DEC) - 1) > 0.05:
+            print(f"needs.py: {shape}: bench counts {counted:.0f} GFLOP a step, this script {gflop(shape, ENC, DEC):.0f}", file=sys.stderr)
+        rows.append(estimate(size, run, speeds(shape, run, figures[key]), cores))
     if a.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -45,8 +45,9 @@ def figures(size: str, gflops: float) -> dict:
 
 
 def test_needs_are_computed_from_the_measured_speeds(tmp_path: Path) -> None:
-    (tmp_path / "slow.json").write_text(json.dumps({"small": figures("small", 100)}))
-    (tmp_path / "fast.json").write_text(json.dumps({"small": figures("small", 200)}))
+    for name, gflops in (("slow", 100), ("fast", 200)):
+        settings = ("--dtype fp32 --optimizer adamw", "--dtype bf16 --optimizer adamw --masters --recompute")
+        (tmp_path / f"{name}.json").write_text(json.dumps({f"small {s}": figures("small", gflops) for s in settings}))
     slow, fast = (json.loads(needs("--measure", "small", "--cores", "2,64", "--json", "--figures", tmp_path / f"{name}.json")) for name in ("slow", "fast"))
     assert [row["size"] for row in slow] == list(SIZES)
     small = slow[0]
@@ -63,7 +64,9 @@ def test_needs_are_computed_from_the_measured_speeds(tmp_path: Path) -> None:
 def test_the_operations_counted_are_those_that_bench_counts(tmp_path: Path) -> None:
     kept = tmp_path / "figures.json"
     assert "bench counts" not in needs("--measure", "small", "--steps", "1", "--cores", "2", "--figures", kept)
-    assert json.loads(kept.read_text())["small"]["gflop"] == pytest.approx(figures("small", 1)["gflop"], rel=0.05)
+    measured = json.loads(kept.read_text())
+    assert len(measured) == 2  # the settings of the small sizes and those of the large ones
+    assert all(m["gflop"] == pytest.approx(figures("small", 1)["gflop"], rel=0.05) for m in measured.values())
 
 
 def questions(kind: str, n: int) -> list[dict]:
