@@ -16,7 +16,7 @@ static double soft_share(const rsd_align_report *r) {
     return 100 * of((double)(r->positions - r->kinds[RSD_KIND_HARD] - r->kinds[RSD_KIND_CONT]), (double)r->positions);
 }
 
-/* A line of the table: share of positions, mean mass placed and given, for each method. n_given < 0: not told. */
+/* A line of the table: share of positions, mean mass placed and given, for each method; kind < 0: of all kinds. */
 static void print_row(FILE *to, const char *name, const rsd_align_report *const *r, size_t n, int kind) {
     fprintf(to, "%-9s", name);
     for (size_t m = 0; m < n; m++) {
@@ -37,7 +37,8 @@ static void print_table(FILE *to, const char *const *names, const rsd_align_repo
     fprintf(to, "%-9s", "");
     for (size_t m = 0; names && m < n; m++)
         fprintf(to, " %9s %8s %7s %7s", names[m], "", "", "");
-    fprintf(to, names ? "\n%-9s" : "", "");
+    if (names)
+        fprintf(to, "\n%-9s", "");
     for (size_t m = 0; m < n; m++)
         fprintf(to, " %9s %8s %7s %7s", "positions", "share", "placed", "given");
     fprintf(to, "\n");
