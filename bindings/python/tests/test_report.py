@@ -167,7 +167,7 @@ def test_a_browser_shows_every_picture(run: Path, paper: Path, heat: Path, grid:
 
 @pytest.mark.parametrize(("name", "text", "words"), [
     ("a.json", "{", "a.json: no JSON"), ("b.json", "[1]", "b.json: expected an object, found list"), ("c.json", '{"x": 1}', "c.json: cannot tell what this is"),
-    ("d.jsonl", '{"a": 1}\n{"b"}\n{"c": 1}', "d.jsonl:2: no JSON"), ("e.json", '{"entries": [3]}', "e.json: an entry is not as paper.sh writes it"),
+    ("d.jsonl", '{"a": 1}\n{"b"}\n{"c": 1}', "d.jsonl, line 2: no JSON"), ("e.json", '{"entries": [3]}', "e.json: an entry is not as paper.sh writes it"),
     ("f.json", '{"cells": [[7, 0, 1]], "pieces": ["a"], "tokens": ["a"]}', "heat map of ?: expected"), ("g.json", "{" + "[" * 50 + "}", "g.json: no JSON"),
     ("i.json", '{"rules": [], "rows": [{"name": "alpha-1"}], "sets": []}', "i.json: not as select and sweep write it"),
     ("j.json", '{"fits": [{}], "series": []}', "j.json: not as scaling writes it"),

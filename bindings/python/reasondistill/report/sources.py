@@ -68,7 +68,7 @@ def read_json(path: Path) -> Json:
 def read_lines(path: Path) -> list[Json]:
     """JSON Lines. A run may be writing: a last line without its end is left out."""
     lines = _read_text(path).split("\n")
-    return [_parse(line, f"{path}:{i}") for i, line in enumerate(lines[:-1], 1) if line.strip()]
+    return [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
 def _evaluation(path: Path) -> Json:
@@ -112,7 +112,7 @@ def _add_file(m: Material, path: Path) -> None:
     text = _read_text(path)
     first, _, rest = text.partition("\n")
     if rest.strip() and first.strip().startswith("{") and first.strip().endswith("}"):
-        values = [_parse(line, f"{path}:{i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+        values = [_parse(line, f"{path}, line {i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     else:
         values = [_parse(text, str(path))]
     for v in values:
