@@ -65,6 +65,6 @@ void attention_sublayer_backward(const struct run *r, const struct attention_act
     linear_backward(r, dy, w->q, dq, y, 0);
     linear_backward(r, memory ? dmemory : dy, w->k, dk, memory ? *memory : y, 1);
     linear_backward(r, memory ? dmemory : dy, w->v, dv, memory ? *memory : y, 1);
-    rmsnorm_backward(&r->x, dx, param_grad(w->norm), dy, k->x, w->norm->w, k->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(r, w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);
 }

@@ -35,13 +35,13 @@ void encoder_forward(const struct run *r, const struct t5_weights *w, struct sta
 
 void encoder_backward(const struct run *r, const struct t5_weights *w, struct stack_acts *s, const struct listener *l) {
     const struct t5_stack *stack = &w->encoder;
-    grads_begin(r, l, stack->first_layer + stack->n - 1);
+    grads_begin(l, stack->first_layer + stack->n - 1);
     struct mat dx = stack_backward_begin(r, s, stack);
     for (size_t i = stack->n; i-- > 0 && !exec_status(&r->x);) {
         block_backward(r, stack, s, i, dx);
         if (i) {
             grads_done(r, l, stack->first_layer + i);
-            grads_begin(r, l, stack->first_layer + i - 1);
+            grads_begin(l, stack->first_layer + i - 1);
         }
     }
     stack_backward_end(r, s, stack, w->shared, dx, PLACE_EMBEDDING);

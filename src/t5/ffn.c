@@ -72,6 +72,6 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *acts, con
         relu_backward(&r->x, dz, dz, k->h);
         linear_backward(r, dy, w->wi, dz, y, 0);
     }
-    rmsnorm_backward(&r->x, dx, param_grad(w->norm), dy, k->x, w->norm->w, k->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(r, w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);
 }

@@ -1,8 +1,13 @@
 /* Where gradients lie, and who hears of them. Usually all of them, so that they can be accumulated, read, and clipped by their
  * common norm. Fused with the update of the weights (Lv et al. 2023, "Full parameter fine-tuning for large language models with
  * limited resources") only what is being added to: the embedding, which both stacks and a tied head add to until the very end; a head
- * of its own, which is complete before the first block; and one block at a time, all in the same place. */
+ * of its own, which is complete before the first block; and one block at a time, all in the same place.
+ *
+ * A gradient that is zero is only noted as such: the product that adds to it first writes without reading. What nobody has added to is
+ * filled when somebody looks. */
 #include "t5/model.h"
+
+#include <string.h>
 
 /* Elements of a layer group; they are neighbours. */
 static size_t layer_count(const struct t5_weights *w, size_t layer) {
@@ -44,8 +49,7 @@ int model_grads(rsd_t5 *m, struct err *e) {
     if (!w->grads)
         return err_within(e, "gradients of %zu parameters", n);
     w->n_grads = n;
-    struct exec x = ctx_exec(m->ctx, e);
-    fill(&x, mat_of(w->grads, DTYPE_F32, 1, n), 0);
+    memset(w->fresh, true, w->n * sizeof *w->fresh);
     float *at = w->grads;
     for (size_t layer = 0; layer < w->layers; layer++) {
         bool here = !w->fused || !is_block(w, layer);
@@ -53,6 +57,14 @@ int model_grads(rsd_t5 *m, struct err *e) {
         at += here ? layer_count(w, layer) : 0;
     }
     return e->code;
+}
+
+void grads_settle(const struct exec *x, struct t5_weights *w, size_t first, size_t end) {
+    for (size_t i = first; i < end; i++)
+        if (w->fresh[i] && w->params[i].grad.data) {
+            fill(x, w->params[i].grad, 0);
+            w->fresh[i] = false;
+        }
 }
 
 int params_fuse(rsd_t5 *m, rsd_t5 **user, struct err *e) {
@@ -72,33 +84,32 @@ int params_fuse(rsd_t5 *m, rsd_t5 **user, struct err *e) {
     return 0;
 }
 
-void grads_begin(const struct run *r, const struct listener *l, size_t layer) {
+static void set_fresh(struct t5_weights *w, size_t layer) {
+    memset(w->fresh + w->layer_first[layer], true, (w->layer_first[layer + 1] - w->layer_first[layer]) * sizeof *w->fresh);
+}
+
+void grads_begin(const struct listener *l, size_t layer) {
     struct t5_weights *w = l->m->w;
     size_t behind = 0;
     if (!w->fused || !is_block(w, layer))
         return;
     block_room(w, &behind);
     bind_layer(w, layer, w->grads + behind);
-    fill(&r->x, mat_of(w->grads + behind, DTYPE_F32, 1, layer_count(w, layer)), 0);
+    set_fresh(w, layer);
 }
 
 void grads_done(const struct run *r, const struct listener *l, size_t layer) {
     struct t5_weights *w = l->m->w;
     if (exec_status(&r->x) || !w->fused)
         return;
+    grads_settle(&r->x, w, w->layer_first[layer], w->layer_first[layer + 1]);
     l->fn(l->user, layer, r->x.err);
     if (is_block(w, layer))
         bind_layer(w, layer, NULL);
-    else
-        for (size_t i = w->layer_first[layer]; i < w->layer_first[layer + 1]; i++)
-            fill(&r->x, w->params[i].grad, 0);
+    set_fresh(w, layer);
 }
 
 int rsd_t5_zero_grad(rsd_t5 *m) {
-    struct err e = {0};
-    if (m->w->grads) {
-        struct exec x = ctx_exec(m->ctx, &e);
-        fill(&x, mat_of(m->w->grads, DTYPE_F32, 1, m->w->n_grads), 0);
-    }
-    return ctx_return(m->ctx, e.code, &e);
+    memset(m->w->fresh, true, m->w->n * sizeof *m->w->fresh);
+    return RSD_OK;
 }

@@ -58,7 +58,7 @@ static int run_tiles(rsd_t5 *m, const struct run *r, struct mat space, rsd_tile_
         if (r->train) {
             gemm(&r->x, mat_rows(m->dec.dout, position, rows), 0, logits, 0, m->w->head->w, s, 0);
             if (!m->w->head->frozen)
-                gemm(&r->x, m->w->head->grad, 1, logits, 0, out, s, 1);
+                gemm(&r->x, m->w->head->grad, 1, logits, 0, out, s, param_beta(m->w->head));
         }
         first = end;
     }

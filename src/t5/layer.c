@@ -28,15 +28,24 @@ void linear_forward(const struct run *r, struct mat y, struct linear l, struct m
     gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
 }
 
-struct mat param_grad(const struct param *p) {
+struct mat param_grad(const struct run *r, const struct param *p) {
+    if (!p->frozen && *p->fresh)
+        fill(&r->x, p->grad, 0);
+    *p->fresh = *p->fresh && p->frozen;
     return p->frozen ? (struct mat){0} : p->grad;
+}
+
+float param_beta(const struct param *p) {
+    float beta = *p->fresh ? 0 : 1;
+    *p->fresh = false;
+    return beta;
 }
 
 void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta) {
     if (din.data)
         gemm(&r->x, din, 0, dy, 0, l.base->w, 1, beta);
     if (!l.base->frozen)
-        gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, 1);
+        gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, param_beta(l.base));
 }
 
 struct mat residual_mat(const struct run *r, struct mat x) {

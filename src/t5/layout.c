@@ -37,7 +37,11 @@ static const struct param *put(struct layout *l, size_t ndim, size_t rows, size_
                                 .offset = w->count,
                                 .std = std};
     struct param *p = &w->params[w->n++];
-    *p = (struct param){.name = kept, .w = mat_of(NULL, w->type, rows, cols), .grad = mat_of(NULL, DTYPE_F32, rows, cols)};
+    *p = (struct param){.name = kept,
+                        .w = mat_of(NULL, w->type, rows, cols),
+                        .grad = mat_of(NULL, DTYPE_F32, rows, cols),
+                        .fresh = &w->fresh[w->n - 1]};
+    *p->fresh = true;
     w->count = total;
     return p;
 }
@@ -106,12 +110,13 @@ int weights_layout(struct t5_weights *w, struct err *e) {
     struct layout l = {.w = w, .cap = 6 + 10 * c->encoder_layers + 15 * c->decoder_layers, .e = e};
     w->params = arena_take(&w->keep, l.cap, sizeof *w->params, e);
     w->info = arena_take(&w->keep, l.cap, sizeof *w->info, e);
+    w->fresh = arena_take(&w->keep, l.cap, sizeof *w->fresh, e);
     w->layer_first = arena_take(&w->keep, w->layers + 1, sizeof *w->layer_first, e);
     w->encoder.n = c->encoder_layers;
     w->decoder.n = c->decoder_layers;
     w->encoder.blocks = arena_take(&w->keep, w->encoder.n, sizeof *w->encoder.blocks, e);
     w->decoder.blocks = arena_take(&w->keep, w->decoder.n, sizeof *w->decoder.blocks, e);
-    if (!w->params || !w->info || !w->layer_first || !w->encoder.blocks || !w->decoder.blocks)
+    if (!w->params || !w->info || !w->fresh || !w->layer_first || !w->encoder.blocks || !w->decoder.blocks)
         return ERR_NOMEM;
     memset(w->encoder.blocks, 0, w->encoder.n * sizeof *w->encoder.blocks);
     memset(w->decoder.blocks, 0, w->decoder.n * sizeof *w->decoder.blocks);

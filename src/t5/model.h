@@ -71,6 +71,7 @@ struct t5_weights {
      * room for one block at a time. NULL before they are needed. */
     float *grads;
     size_t n_grads;
+    bool *fresh; /* [n]: of each parameter */
     bool fused;
     uint64_t bytes;
 };
@@ -159,6 +160,8 @@ rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e);
 struct run model_run(rsd_t5 *m, bool train, struct err *e);
 bool model_shared(const rsd_t5 *m);
 int model_grads(rsd_t5 *m, struct err *e); /* allocates them, zero, on the first call */
+/* Gradients first .. end that nobody has added to become zero in memory, too. */
+void grads_settle(const struct exec *x, struct t5_weights *w, size_t first, size_t end);
 
 /* The backward pass tells a listener where it stands: gradients of a layer group are made room for before the first of them is
  * added, and are complete when `done` is called. fn NULL: nobody listens. grads.c */
@@ -167,7 +170,7 @@ struct listener {
     params_layer_fn *fn;
     void *user;
 };
-void grads_begin(const struct run *r, const struct listener *l, size_t layer);
+void grads_begin(const struct listener *l, size_t layer);
 void grads_done(const struct run *r, const struct listener *l, size_t layer);
 
 /* Places of a layer where something is dropped. */
@@ -193,7 +196,8 @@ float *run_vector(const struct run *r, size_t rows, size_t cols);
 
 /* y = in w^T + beta y */
 void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
-struct mat param_grad(const struct param *p); /* without memory if frozen */
+struct mat param_grad(const struct run *r, const struct param *p); /* to add to; without memory if frozen */
+float param_beta(const struct param *p);                           /* for a product that adds to the gradient */
 /* din = dy w + beta din (din without memory: not wanted); dw += dy^T in, unless frozen */
 void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta);
 /* The stream behind a sublayer whose inner result is `in`: y = x + dropout(in w^T); y may be x. */

@@ -30,6 +30,8 @@ void params_release(rsd_t5 *m, size_t layer, bool dirty) {
 int params_grads(rsd_t5 *m, struct mat *all, struct err *e) {
     if (model_grads(m, e))
         return e->code;
+    struct exec x = ctx_exec(m->ctx, e);
+    grads_settle(&x, m->w, 0, m->w->n);
     *all = mat_of(m->w->grads, DTYPE_F32, 1, m->w->n_grads);
     return 0;
 }
@@ -158,7 +160,7 @@ int rsd_t5_grad_read(rsd_t5 *m, size_t i, float *out, size_t n) {
         return rc;
     struct exec x = ctx_exec(m->ctx, &e);
     struct mat to = shaped(out, m->w->params[i].w);
-    if (m->w->params[i].grad.data)
+    if (m->w->params[i].grad.data && !m->w->fresh[i])
         copy(&x, to, m->w->params[i].grad);
     else
         fill(&x, to, 0);

@@ -11,6 +11,7 @@ struct param {
     const char *name; /* Hugging Face's */
     struct mat w;     /* rows x cols; a vector is one row */
     struct mat grad;  /* fp32, the same shape; data NULL where no gradients are kept */
+    bool *fresh;      /* grad is zero, but not in memory yet: the first that adds to it overwrites what lies there (grads.c) */
     bool frozen;      /* no gradient is computed, no optimizer writes it */
 };
 
@@ -24,7 +25,8 @@ size_t params_layers(const rsd_t5 *m);
 int params_acquire(rsd_t5 *m, size_t layer, bool write, struct param **out, size_t *n, struct err *e);
 void params_release(rsd_t5 *m, size_t layer, bool dirty);
 
-/* All gradients as one row of fp32 in parameter order, allocated (zero) on the first call. Not while they are fused. */
+/* All gradients as one row of fp32 in parameter order, allocated (zero) on the first call. Not while they are fused. To read or write
+ * them in any other way is to look at memory that may not be written yet. */
 int params_grads(rsd_t5 *m, struct mat *all, struct err *e);
 
 /* Fused: gradients are never all there. params_backward calls fn for each layer group when its gradients are complete, in the order

@@ -61,17 +61,17 @@ struct mat stack_backward_begin(const struct run *r, struct stack_acts *s, const
     struct dropout d = run_dropout(r, stack->first_layer + stack->n - 1, PLACE_FINAL);
     if (d.p > 0)
         dropout_apply(&r->x, s->dout, s->dout, d);
-    rmsnorm_backward(&r->x, dx, param_grad(stack->final_norm), s->dout, s->x, stack->final_norm->w, s->rrms);
+    rmsnorm_backward(&r->x, dx, param_grad(r, stack->final_norm), s->dout, s->x, stack->final_norm->w, s->rrms);
     return dx;
 }
 
 void stack_backward_end(const struct run *r, struct stack_acts *s, const struct t5_stack *stack, const struct param *embedding,
                         struct mat dx, enum place place) {
     if (!stack->bias->frozen)
-        bias_expand_backward(&r->x, stack->bias->grad, s->dbias, s->bucket);
+        bias_expand_backward(&r->x, param_grad(r, stack->bias), s->dbias, s->bucket);
     struct dropout d = run_dropout(r, 0, place);
     if (d.p > 0)
         dropout_apply(&r->x, dx, dx, d);
     if (!embedding->frozen)
-        embedding_backward(&r->x, embedding->grad, dx, s->ids);
+        embedding_backward(&r->x, param_grad(r, embedding), dx, s->ids);
 }
