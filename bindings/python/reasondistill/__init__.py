@@ -7,7 +7,7 @@
 
 from ._ffi import lib as _lib
 from ._handle import Context, Error, Handle, kernel_names
-from .evaluation import Evaluator, Fit, Paired, Score, bootstrap, compare_files, fit_line, log_odds, maj_at_k, mcnemar, wilson
+from .evaluation import Evaluator, Fit, Grid, Paired, Score, bootstrap, compare_files, fit_line, log_odds, maj_at_k, mcnemar, wilson
 from .model import T5, Batch, Loss, Optimizer
 from .run import Dataset, Share, Step, Trainer, build_dataset, convert_questions
 from .text import Aligner, Alignment, Collected, QuestionStats, Reply, Teacher, Tokenizer, compact_store, store_stats, verify_store
@@ -15,7 +15,7 @@ from .text import Aligner, Alignment, Collected, QuestionStats, Reply, Teacher, 
 __version__: str = _lib.rsd_version().decode()
 
 __all__ = ["Context", "Error", "Handle", "__version__", "kernel_names",
-           "Evaluator", "Fit", "Paired", "Score", "bootstrap", "compare_files", "fit_line", "log_odds", "maj_at_k", "mcnemar", "wilson",
+           "Evaluator", "Fit", "Grid", "Paired", "Score", "bootstrap", "compare_files", "fit_line", "log_odds", "maj_at_k", "mcnemar", "wilson",
            "Batch", "Loss", "Optimizer", "T5",
            "Dataset", "Share", "Step", "Trainer", "build_dataset", "convert_questions",
            "Aligner", "Alignment", "Collected", "QuestionStats", "Reply", "Teacher", "Tokenizer", "compact_store", "store_stats", "verify_store"]

@@ -195,6 +195,20 @@ class Score(Structure):
                [("maj", c_double * 8), ("lenient_maj", c_double * 8), ("reused", c_int32), ("reserved", c_int32)]
 
 
+class GridOptions(Structure):
+    _fields_ = [("size", c_size_t), ("cache", c_char_p), ("demos", c_char_p), ("seed", c_uint64)] + \
+               [(n, c_int32) for n in ("shots", "max_tokens", "batch", "limit", "parser", "reserved")]
+
+
+class GridSet(Structure):
+    _fields_ = [("size", c_size_t), ("name", c_char_p), ("task", c_char_p), ("data", c_char_p), ("demos", c_char_p), ("format", c_int32), ("role", c_int32)]
+
+
+class Sweep(Structure):
+    _fields_ = [("size", c_size_t), ("base", c_char_p), ("tuned", POINTER(c_char_p)), ("weights", POINTER(c_double)), ("n_tuned", c_size_t),
+                ("alphas", POINTER(c_double)), ("n_alphas", c_size_t), ("save", c_char_p)]
+
+
 # C name of each structure, for the test of their layout.
 STRUCTURES = {
     "rsd_ctx_options": CtxOptions, "rsd_teacher_options": TeacherOptions, "rsd_question": Question, "rsd_teacher_stats": TeacherStats,
@@ -203,7 +217,7 @@ STRUCTURES = {
     "rsd_build_options": BuildOptions, "rsd_build_report": BuildReport, "rsd_dataset_options": DatasetOptions,
     "rsd_dataset_info": DatasetInfo, "rsd_param": Param, "rsd_t5_info": T5Info, "rsd_tile": Tile,
     "rsd_generate_options": GenerateOptions, "rsd_loss_options": LossOptions, "rsd_loss_result": LossResult,
-    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_mixture": Mixture, "rsd_paired": Paired, "rsd_fit": Fit, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
+    "rsd_optimizer_options": OptimizerOptions, "rsd_step": Step, "rsd_mixture": Mixture, "rsd_paired": Paired, "rsd_fit": Fit, "rsd_grid_options": GridOptions, "rsd_grid_set": GridSet, "rsd_sweep": Sweep, "rsd_evaluator_options": EvaluatorOptions, "rsd_score": Score,
 }
 
 _P = c_void_p  # any handle
@@ -283,6 +297,13 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_evaluator_open": (c_int, [_P, _P, _P, POINTER(EvaluatorOptions), _OUT]), "rsd_evaluator_close": (None, [_P]),
     "rsd_evaluator_file": (c_int, [_P, c_char_p, c_char_p, c_char_p, ProgressFn, _P, POINTER(Score)]),
     "rsd_wilson": (None, [c_uint64, c_uint64, POINTER(c_double), POINTER(c_double)]), "rsd_log_odds": (c_double, [c_uint64, c_uint64]),
+    "rsd_grid_options_init": (c_int, [POINTER(GridOptions), c_size_t]), "rsd_grid_open": (c_int, [_P, POINTER(GridOptions), _OUT]),
+    "rsd_grid_close": (None, [_P]), "rsd_grid_add_set": (c_int, [_P, POINTER(GridSet)]), "rsd_grid_parse_set": (c_int, [_P, c_char_p, c_int]),
+    "rsd_grid_model": (c_int, [_P, c_char_p, c_double, _P, _P, ProgressFn, _P]), "rsd_grid_run": (c_int, [_P, c_char_p, ProgressFn, _P]),
+    "rsd_grid_sweep": (c_int, [_P, POINTER(Sweep), ProgressFn, _P]), "rsd_grid_rows": (c_size_t, [_P]),
+    "rsd_rule_name": (c_char_p, [c_int]), "rsd_grid_choose": (c_int, [_P, c_int, POINTER(c_size_t)]),
+    "rsd_grid_row_name": (c_char_p, [_P, c_size_t]), "rsd_grid_text": (c_int, [_P, POINTER(c_char_p)]),
+    "rsd_grid_json": (c_int, [_P, POINTER(c_char_p)]),
     "rsd_compare_files": (c_int, [_P, c_char_p, c_char_p, c_int, DifferFn, _P, POINTER(Paired)]),
     "rsd_maj_at_k": (c_int, [_P, POINTER(c_uint64), c_size_t, c_size_t, c_uint64, c_uint64, POINTER(c_double)]),
     "rsd_mcnemar": (c_int, [c_uint64, c_uint64, c_uint64, c_uint64, POINTER(Paired)]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from ctypes import byref, c_double, c_uint64
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ._ffi import lib
 from ._handle import Context, Handle, filled
 from .model import T5
 from .text import Tokenizer
+
+_PARSERS = ("strict", "lenient", "reference")
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,8 @@ def _paired(p: _ffi.Paired) -> Paired:
 
 def compare_files(context: Context, a: str | Path, b: str | Path, parser: str = "strict") -> tuple[Paired, list[tuple[str, bool]]]:
     """Two files of Evaluator.file item by item: the test, and the items on which they differ as (id, a is right)."""
-    parsers = ("strict", "lenient", "reference")
-    if parser not in parsers:
-        raise ValueError(f"there is no parser {parser!r}: {', '.join(parsers)}")
+    if parser not in _PARSERS:
+        raise ValueError(f"there is no parser {parser!r}: {', '.join(_PARSERS)}")
     different: list[tuple[str, bool]] = []
 
     def note(_user: object, name: int, length: int, a_right: int, _b_right: int) -> int:
@@ -104,7 +106,7 @@ def compare_files(context: Context, a: str | Path, b: str | Path, parser: str = 
         return 0
 
     p = _ffi.Paired(size=ctypes.sizeof(_ffi.Paired))
-    Handle.check(context, lib.rsd_compare_files(context.pointer, str(a).encode(), str(b).encode(), parsers.index(parser), _ffi.DifferFn(note), None, byref(p)))
+    Handle.check(context, lib.rsd_compare_files(context.pointer, str(a).encode(), str(b).encode(), _PARSERS.index(parser), _ffi.DifferFn(note), None, byref(p)))
     return _paired(p), different
 
 
@@ -138,6 +140,69 @@ def maj_at_k(context: Context, votes: Sequence[int], right: int | None, k: int, 
     out = c_double()
     Handle.check(context, lib.rsd_maj_at_k(context.pointer, array, len(votes), len(votes) if right is None else right, silent, k, byref(out)))
     return out.value
+
+
+class Grid(Handle):
+    """Many models on many sets: the checkpoints of a run, a sweep, models of your own. Options: those of rsd_grid_options, by name; parser by its name.
+
+        with Grid(ctx, id=["gsm8k:zs-cot:dev.jsonl"], ood=["svamp:zs-cot:svamp.jsonl"]) as grid:
+            grid.run("run")
+            print(grid.text(), grid.choose("best-mean-ood"))
+    """
+
+    _close = lib.rsd_grid_close
+    RULES = ("last", "best-id", "best-mean-ood", "pareto")
+
+    def __init__(self, context: Context, id: Sequence[str] = (), ood: Sequence[str] = (), test: Sequence[str] = (), parser: str = "strict",
+                 **options: object) -> None:
+        super().__init__(context)
+        if parser not in _PARSERS:
+            raise ValueError(f"there is no parser {parser!r}: {', '.join(_PARSERS)}")
+        o = filled(_ffi.GridOptions, lib.rsd_grid_options_init, {"parser": _PARSERS.index(parser), **options})
+        self.check(lib.rsd_grid_open(context.pointer, byref(o), byref(self._p)))
+        for role, sets in enumerate((id, ood, test)):
+            for text in sets:
+                self.check(lib.rsd_grid_parse_set(self.pointer, text.encode(), role))
+
+    def model(self, name: str, x: float, model: T5, tokenizer: Tokenizer) -> None:
+        """Evaluates a model on every set, as the next row."""
+        self.check(lib.rsd_grid_model(self.pointer, name.encode(), x, model.pointer, tokenizer.pointer, _ffi.ProgressFn(), None))
+
+    def run(self, directory: str | Path) -> None:
+        """A row for each checkpoint of a run."""
+        self.check(lib.rsd_grid_run(self.pointer, str(directory).encode(), _ffi.ProgressFn(), None))
+
+    def sweep(self, base: str | Path, tuned: Sequence[str | Path], alphas: Sequence[float], weights: Sequence[float] | None = None,
+              save: str | Path | None = None) -> None:
+        """A row for each alpha: base + alpha * (mean of the tuned - base)."""
+        if weights is not None and len(weights) != len(tuned):
+            raise ValueError(f"{len(weights)} weights for {len(tuned)} models")
+        names = (ctypes.c_char_p * len(tuned))(*(str(t).encode() for t in tuned))
+        s = _ffi.Sweep(size=ctypes.sizeof(_ffi.Sweep), base=str(base).encode(), tuned=names, n_tuned=len(tuned),
+                       weights=(c_double * len(tuned))(*weights) if weights is not None else None, alphas=(c_double * len(alphas))(*alphas),
+                       n_alphas=len(alphas), save=str(save).encode() if save else None)
+        self.check(lib.rsd_grid_sweep(self.pointer, byref(s), _ffi.ProgressFn(), None))
+
+    def choose(self, rule: str) -> str | None:
+        """The name of the row that a rule chooses; None where it lacks rows or sets."""
+        row = ctypes.c_size_t()
+        if rule not in self.RULES:
+            raise ValueError(f"there is no rule {rule!r}: {', '.join(self.RULES)}")
+        if self.check(lib.rsd_grid_choose(self.pointer, self.RULES.index(rule), byref(row))) == _ffi.END:
+            return None
+        return lib.rsd_grid_row_name(self.pointer, row.value).decode()
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        out = ctypes.c_char_p()
+        self.check(lib.rsd_grid_text(self.pointer, byref(out)))
+        return (out.value or b"").decode()
+
+    def figures(self) -> dict:
+        """Sets, rows with their scores, and what each rule chooses."""
+        out = ctypes.c_char_p()
+        self.check(lib.rsd_grid_json(self.pointer, byref(out)))
+        return json.loads(out.value or b"{}")
 
 
 @dataclass(frozen=True)

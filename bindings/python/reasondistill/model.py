@@ -197,6 +197,13 @@ class T5(Handle):
         """self = (1 - alpha) self + alpha other."""
         self.check(lib.rsd_t5_merge(self.pointer, other.pointer, alpha))
 
+    def combine(self, models: Sequence["T5"], weights: Sequence[float]) -> None:
+        """Becomes the sum of weights[i] * models[i]: a soup, base + task vectors, an interpolation; see rsd_t5_combine."""
+        if len(models) != len(weights):
+            raise ValueError(f"{len(weights)} weights for {len(models)} models")
+        pointers = (c_void_p * len(models))(*(m.pointer.value for m in models))
+        self.check(lib.rsd_t5_combine(self.pointer, pointers, (c_double * len(weights))(*weights), len(models)))
+
     def info(self) -> dict[str, int | float]:
         i = _ffi.T5Info(size=ctypes.sizeof(_ffi.T5Info))
         self.check(lib.rsd_t5_info_get(self.pointer, byref(i)))

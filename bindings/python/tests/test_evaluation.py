@@ -89,3 +89,36 @@ def test_the_bootstrap_counts_seeds_as_well_as_items() -> None:
     assert rd.bootstrap(items, statistic=np.max, draws=50) == (1, 1)
     with pytest.raises(ValueError):
         rd.bootstrap([[np.nan]])
+
+
+def test_a_grid_shows_a_sweep_a_run_and_models_of_ones_own(ctx: rd.Context, student: tuple[rd.T5, rd.Tokenizer, Path], pack: Path, tmp_path: Path) -> None:
+    model, tokenizer, data = student
+    spiece = pack / "tokenizer" / "spiece.model"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    model.save(tmp_path / "base", tokenizer=spiece)
+    with rd.T5.create(ctx, tmp_path / "config.json", seed=2) as other:
+        for path in (tmp_path / "tuned", tmp_path / "run" / "checkpoints" / "step-7"):
+            other.save(path, tokenizer=spiece)
+        with rd.T5.create(ctx, tmp_path / "config.json", seed=3) as mixed:
+            mixed.combine([model, other], [0.25, 0.75])
+            name = next(iter(mixed.params()))
+            np.testing.assert_allclose(mixed.param(name), 0.25 * model.param(name) + 0.75 * other.param(name), atol=1e-6)
+            with pytest.raises(ValueError, match="1 weights for 2 models"):
+                mixed.combine([model, other], [1])
+    sets = {"id": [f"dev=gsm8k:zs-cot:{data}"], "ood": [f"svamp:zs-ao:{data}"]}
+    with rd.Grid(ctx, **sets, max_tokens=3, cache=tmp_path / "cache") as grid:
+        grid.sweep(tmp_path / "base", [tmp_path / "tuned"], [0, 0.5, 1])
+        figures = grid.figures()
+        assert [r["name"] for r in figures["rows"]] == ["alpha-0", "alpha-0.5", "alpha-1"] and figures["sweep"][0].endswith("base")
+        assert "alpha-0.5" in grid.text() and "dev" in grid.text()
+    with rd.Grid(ctx, **sets, max_tokens=3, parser="lenient") as grid:
+        assert grid.choose("last") is None
+        grid.run(tmp_path / "run")
+        grid.model("mine", 3.5, model, tokenizer)
+        rows = grid.figures()["rows"]
+        assert [(r["name"], r["x"]) for r in rows] == [("step-7", 7), ("mine", 3.5)] and grid.choose("last") == "mine"
+        assert rows[0]["scores"] == figures["rows"][2]["scores"] and rows[1]["scores"] == figures["rows"][0]["scores"]
+    with pytest.raises(rd.Error, match="TASK:FORMAT:DATA"):
+        rd.Grid(ctx, id=["gsm8k"])
+    with pytest.raises(ValueError, match="rule"), rd.Grid(ctx) as grid:
+        grid.choose("best")
