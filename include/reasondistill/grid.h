@@ -23,7 +23,7 @@ typedef struct rsd_grid rsd_grid;
 /* What all sets share; as in rsd_evaluator_options, and with the same defaults. Strings are copied. */
 typedef struct rsd_grid_options {
     size_t size;
-    const char *cache; /* results by content; NULL (default): none, but rsd_grid_run keeps its own in RUN/eval */
+    const char *cache; /* results by content; NULL (default): none, but rsd_grid_run keeps its own in RUN/eval/select */
     const char *demos; /* for in-context sets that have none of their own */
     uint64_t seed;
     int32_t shots, max_tokens, batch, limit;

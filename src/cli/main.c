@@ -72,7 +72,8 @@ static const struct verb verbs[] = {
      "  reasondistill compare before.json after.json --list",
      verb_compare},
     {"select", "every checkpoint of a run on several sets, and which one to keep",
-     "Evaluates what RUN/eval does not have yet. Rules: last; best-id, the best in distribution; best-mean-ood, the best mean "
+     "Evaluates what RUN/eval/select does not have yet. Rules: last; best-id, the best in distribution; best-mean-ood, the best "
+     "mean "
      "out of\n"
      "distribution (Fu et al. 2023); pareto, of those that no other beats on both the one nearest to the best of both.\n\n"
      "  reasondistill select run --id dev=gsm8k:zs-cot:dev.jsonl --ood svamp:zs-cot:svamp.jsonl --ood bbh:zs-ao:bbh "

@@ -155,6 +155,7 @@ static void put_reply(struct json_out *j, const struct reply *r) {
 static void put_samples(struct json_out *j, const struct evaluation *t, const struct outcome *o) {
     put_int(j, "votes", o->votes[STRICT]);
     put_maj(j, t->v->o.maj, o->maj[STRICT], o->maj[LENIENT]);
+    put_text(j, "output", outcome_reply(o, STRICT)->output);
     json_put_key(j, "outputs");
     json_array(j);
     for (int32_t s = 0; s < t->v->o.samples; s++) {

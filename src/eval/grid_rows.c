@@ -72,7 +72,7 @@ int rsd_grid_run(rsd_grid *g, const char *run, rsd_progress_fn progress, void *u
     int code = 0;
     if (!run || !g->n_sets)
         return ctx_fail(g->ctx, RSD_EINVAL, "rsd_grid_run: a run and at least one set are needed");
-    if (file_join(a, &dir, &e, run, "checkpoints") || find_steps(a, dir, &s, &e) || file_join(a, &own, &e, run, "eval"))
+    if (file_join(a, &dir, &e, run, "checkpoints") || find_steps(a, dir, &s, &e) || file_join(a, &own, &e, run, "eval/select"))
         code = ctx_return(g->ctx, e.code, &e);
     if (!code && !g->run && !(g->run = grid_keep(g, run, &e)))
         code = ctx_return(g->ctx, e.code, &e);

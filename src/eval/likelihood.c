@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { MOST_TOKENS = 8192 }; /* of the inputs of one pass, whose activations are all in memory; a longer input goes alone */
+
 enum part { PART_NONE, PART_RATIONALE, PART_ANSWER };
 
 struct targets {
@@ -105,8 +107,11 @@ int evaluation_likelihood(struct evaluation *t, const size_t *order, const int32
     str_init(&g.rationale, a);
     g.offsets = mem_new(a, batch + 1, sizeof *g.offsets, e);
     uint32_t *shifted = mem_new(a, batch + 1, sizeof *shifted, e);
-    for (size_t first = 0; first < n && !e->code; first += batch)
-        add_batch(t, &g, order + first, ids, offsets + first, shifted, n - first < batch ? n - first : batch, e);
+    for (size_t first = 0, some; first < n && !e->code; first += some) {
+        for (some = 1; some < batch && first + some < n && offsets[first + some + 1] - offsets[first] <= MOST_TOKENS;)
+            some++;
+        add_batch(t, &g, order + first, ids, offsets + first, shifted, some, e);
+    }
     str_free(&g.text);
     str_free(&g.rationale);
     mem_free(a, g.ids);

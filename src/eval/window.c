@@ -230,7 +230,8 @@ static int answer_window(struct window *w, rsd_generate_options *g, struct err *
 
 int evaluation_answer(struct evaluation *t, struct err *e) {
     const rsd_evaluator_options *o = &t->v->o;
-    size_t most = (size_t)o->batch * BATCHES_PER_WINDOW, all = t->items.n;
+    const size_t batches = o->samples < BATCHES_PER_WINDOW ? BATCHES_PER_WINDOW / (size_t)o->samples : 1;
+    size_t most = (size_t)o->batch * batches, all = t->items.n;
     rsd_generate_options g;
     struct window w = {.t = t, .samples = (size_t)o->samples, .max_tokens = (size_t)o->max_tokens};
     rsd_generate_options_init(&g, sizeof g);

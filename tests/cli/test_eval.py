@@ -136,10 +136,10 @@ def test_every_checkpoint_is_evaluated_once_and_chosen_by_rule(world: World, tun
     for rule, key in (("best-id", "mean_id"), ("best-mean-ood", "mean_ood")):
         chosen = next(r for r in doc["rules"] if r["rule"] == rule)
         assert chosen[key] == max(r[key] for r in doc["rows"])
-    kept = {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval").iterdir()}
+    kept = {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval/select").iterdir()}
     assert len(kept) == 18 and all(name.startswith("step-") for name in kept)
     assert world.done(*args) == text
-    assert {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval").iterdir()} == kept
+    assert {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval/select").iterdir()} == kept
 
 
 def test_a_family_of_sizes_is_fitted(world: World) -> None:

@@ -209,10 +209,10 @@ START_TEST(checkpoints_of_a_run_are_rows_by_step) {
     rsd_grid_close(g);
     char **names = NULL;
     size_t n = 0;
-    snprintf(path, sizeof path, "%s/eval", run);
+    snprintf(path, sizeof path, "%s/eval/select", run);
     ck_assert_int_eq(dir_names(NULL, path, &names, &n, NULL), 0);
     ck_assert_uint_eq(n, 4);
-    ck_assert_ptr_nonnull(strstr(names[0], "step-10-gsm8k-zs-ao-")); /* a resumed run knows them by this */
+    ck_assert_ptr_nonnull(strstr(names[0], "step-10-gsm8k-zs-ao-"));
     dir_names_free(NULL, names, n);
     g = grid_of(&f, NULL);
     OK(f.ctx, rsd_grid_run(g, run, NULL, NULL));
