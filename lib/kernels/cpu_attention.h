@@ -109,7 +109,7 @@ static inline vec part_of_row(struct mat m, size_t r, size_t c, size_t n) {
 
 /* A head's part of a row that is read soon: short pieces far apart are no pattern that the processor sees by itself. */
 static inline void ask_for(struct mat m, size_t r, size_t c, size_t d) {
-    for (size_t at = 0; r < m.rows && at < d * dtype_size(m.dtype); at += 64) {
+    for (size_t at = 0; r < m.rows && at < d * width_of(m); at += 64) {
         __builtin_prefetch((const char *)place(m, r, c) + at);
     }
 }
@@ -154,8 +154,8 @@ static void load_keys(const struct attention_job *j, const struct attention_spac
         if (j->backward) {
             load_turned(j, to->vt + at, j->v, p->k_first + k0, n, h);
             load_rows(j, to->k + at, j->k, p->k_first + k0, n, n, h);
-            memset(to->dk + at, 0, BLOCK * j->D * sizeof(float));
-            memset(to->dv + at, 0, BLOCK * j->D * sizeof(float));
+            memset(to->dk + at, 0, round_rows(n) * j->D * sizeof(float));
+            memset(to->dv + at, 0, round_rows(n) * j->D * sizeof(float));
         } else {
             load_rows(j, to->v + at, j->v, p->k_first + k0, n, n, h);
         }
@@ -199,10 +199,10 @@ static const float *row_bias(const struct attention_job *j, const struct tile *t
     if (n == wide) {
         return bias;
     }
-    memcpy(room, bias, n * sizeof *room);
-    for (size_t k = n; k < wide; k++) {
-        room[k] = -INFINITY;
+    for (size_t k = n / LANES * LANES; k < wide; k += LANES) {
+        vec_to(room + k, vec_all(-INFINITY));
     }
+    memcpy(room, bias, n * sizeof *room);
     return room;
 }
 
