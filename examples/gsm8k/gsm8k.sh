@@ -105,6 +105,8 @@ import json, os, sys
 run = json.load(open(sys.argv[1], encoding="utf-8"))
 run["model"] = sys.argv[2]
 run["eval"] = [e for e in run["eval"] if os.path.exists(e["data"])]
+if all(e.get("kind") != "ood" for e in run["eval"]):
+    run["watch"] = None
 if sys.argv[3] == "true":
     run |= {"steps": 1, "warmup": 0, "batch_tokens": 512, "accumulate": 1, "eval_every": 1}
     run["eval"] = [e | {"limit": 10, "max_tokens": 8} for e in run["eval"]]

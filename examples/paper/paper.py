@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,14 @@ def generator_digest() -> str:
     """Of the sources of wordproblems: other problems, other data."""
     text = b"".join(p.read_bytes() for p in sorted((HERE.parent / "wordproblems").glob("*.[ch]")))
     return hashlib.sha256(text).hexdigest()
+
+
+def build() -> str:
+    """Version and checksum of the command in use: parts of one experiment may come from several builds, and paper.json says so."""
+    command = shutil.which("reasondistill")
+    if not command:
+        raise Failed("the command reasondistill is not in the path")
+    return f"{output_of(command, '--version')} {hashlib.sha256(Path(command).read_bytes()).hexdigest()[:12]}"
 
 
 def processor() -> str:
@@ -94,7 +103,7 @@ def main() -> int:
     mark.touch()
 
     begin = time.monotonic()
-    lab = Lab(out, a.workers, output_of("reasondistill", "--version").split("\n")[0] or "unknown", lambda text: print(text, flush=True))
+    lab = Lab(out, a.workers, build(), lambda text: print(text, flush=True))
     lab.python, lab.generator = sys.executable, generator_digest()
     signal.signal(signal.SIGINT, lab.stop)
     signal.signal(signal.SIGTERM, lab.stop)

@@ -170,16 +170,18 @@ def train(part: Part) -> dict:
             part.run("reasondistill", "init", "--config", "config.json", "--tokenizer", relative(data / "target" / "spiece.model", part), "--seed", c["seed"],
                      "--out", "student")
     every = max(1, c["steps"] // c["points"])
-    generic_dev = {"task": "bbh", "data": relative(data / "generic" / "dev", part), "format": "zs-cot", "max_tokens": MAX_TOKENS, "batch": 64, "name": "generic"}
+    generic_dev = {"task": "bbh", "data": relative(data / "generic" / "dev", part), "format": "zs-cot", "max_tokens": MAX_TOKENS, "batch": 64, "kind": "id" if c["data"] == "generic" else "ood",
+                   "name": "generic"}
     target_dev = {"task": "jsonl", "data": relative(data / "target" / "dev.jsonl", part), "format": "zs-cot", "max_tokens": MAX_TOKENS, "batch": 64, "name": "target"}
     run = {"model": relative(start, part), "data": relative(data / c["data"] / "data", part), "out": "run", "formats": c["formats"], "loss": c["loss"],
            "steps": c["steps"], "batch_tokens": c["batch_tokens"], "optimizer": "adamw", "lr": c["lr"], "beta2": 0.98, "schedule": "linear", "warmup": 0.05, "clip": 1,
-           "threads": 1, "seed": c["seed"], "log_every": max(1, c["steps"] // 100), "save_every": max(1, c["steps"] // c["checkpoints"]), "keep": 0 if c["checkpoints"] > 1 else 1,
-           "eval_every": every, "eval": [generic_dev] if c["data"] == "generic" else [target_dev, generic_dev]}
+           "threads": 1, "seed": c["seed"], "share_batches": 0, "log_every": max(1, c["steps"] // 100), "save_every": max(1, c["steps"] // c["checkpoints"]),
+           "keep": 0 if c["checkpoints"] > 1 else 1, "eval_every": every, "eval": [generic_dev] if c["data"] == "generic" else [target_dev, generic_dev]}
     write_json(f / "run.json", run)
     part.run("reasondistill", "train", "run.json", *(["--resume"] if (f / "run" / "run.json").is_file() else []))
     info = json.loads(part.run("reasondistill", "info", "--model", relative(model_of(part), part)))
-    metrics = [json.loads(row) for row in (f / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(row) for row in (f / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = [m for m in rows if "grad_norm" in m]  # the steps; the other lines are evaluations
     return {"parameters": info["parameters"]["total"], "loss": metrics[-1]["loss"], "train_seconds": round(median(m["seconds"] for m in metrics) * c["steps"], 1),
             "curve": {name: curve(f / "run" / "eval", name) for name in ("target", "generic")}}
 
@@ -277,7 +279,7 @@ def fit(part: Part) -> dict:
             rows.append({"series": series, "parameters": part.config["parameters"][i], "correct": right.count("1"), "n": len(right)})
     (part.folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     part.run("reasondistill", "scaling", "--in", "points.jsonl", "--out", "fits.json")
-    return {"fits": read_json(part.folder / "fits.json")}
+    return {"fits": read_json(part.folder / "fits.json")["fits"]}
 
 
 # ---- the parts ----
