@@ -116,13 +116,6 @@ def test_a_run_tells_what_was_gained_and_how(run: Path) -> None:
     assert {"Accuracy before and after", "Loss", "Accuracy along training", "The trade, checkpoint by checkpoint"} <= titles
 
 
-def test_what_select_kept_is_named_by_its_set(run: Path) -> None:
-    for step in (10, 20):
-        (run / "eval" / f"step-{step}-jsonl-zs-cot-0123456789abcde{step // 10}.json").write_text(json.dumps(evaluation(3)))
-    text = as_text("R", sections_of(read_material([run])))
-    assert re.search(r"^step +held \(id\) +held zs-cot +other \(ood\)$", text, re.M)
-
-
 def test_entries_of_an_experiment_keep_their_words_and_figures(paper: Path) -> None:
     text = as_text("R", sections_of(read_material([paper])))
     assert "The paper: All gain. These runs do not." in text and "it gains 3 points" in text

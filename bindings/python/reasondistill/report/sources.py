@@ -98,9 +98,7 @@ def read_run(directory: Path) -> Run:
     for path in sorted((directory / "eval").glob("*.json")):
         step = re.fullmatch(r"step-(\d+)-(.+)", path.stem)
         if step:
-            v = _evaluation(path)
-            kept = re.search(r"-[0-9a-f]{16}$", step[2])  # by `select`, under its content: its set is named by its file
-            run.during.append((int(step[1]), label(v) if kept else step[2], v))
+            run.during.append((int(step[1]), step[2], _evaluation(path)))
         else:
             run.after.append(_evaluation(path))
     run.before = [_evaluation(path) for path in sorted((directory / "eval" / "before").glob("*.json"))]
