@@ -94,8 +94,8 @@ void bench_put_threads(struct bench *b) {
 
 /* What changes the figures without being an option. */
 static void put_environment(struct bench *b) {
-    static const char *const prefixes[] = {"OPENBLAS_", "GOTO_",   "OMP_",           "KMP_", "DNNL_",
-                                           "ONEDNN_",   "MALLOC_", "GLIBC_TUNABLES", "RSD_"};
+    static const char *const prefixes[] = {"OPENBLAS_", "GOTO_",   "OMP_",           "KMP_",          "DNNL_",
+                                           "ONEDNN_",   "MALLOC_", "GLIBC_TUNABLES", "REASONDISTILL_"};
     json_put_key(&b->out, "environment");
     json_object(&b->out);
     for (char **v = environ; v && *v; v++)

@@ -5,7 +5,7 @@ A case is a line of options that `reasondistill bench` and pytorch_case.py both 
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import json
 import os
 import platform
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -142,32 +143,27 @@ def find_library(command: str) -> str | None:
     return str(found[0]) if found else None
 
 
-def write_items(command: str, pack: Path, data: Path, out: Path, batches: int) -> Path:
-    """The sequences of our first packed batches as a list of {enc, dec} ids: the same items, for a peer that draws and pads them."""
+def binding(command: str) -> ModuleType:
+    """The Python package with the library that belongs to the command."""
     library = find_library(command)
     if library:
         os.environ.setdefault("REASONDISTILL_LIBRARY", library)
     sys.path.insert(0, str(HERE.parents[1] / "bindings/python"))
-    from reasondistill import Context, Tokenizer, _ffi
+    return importlib.import_module("reasondistill")
 
-    def rows(ids: Any, offsets: Any, n: int) -> list[list[int]]:
-        return [ids[offsets[i]:offsets[i + 1]] for i in range(n)]
 
+def write_items(command: str, pack: Path, data: Path, out: Path, batches: int) -> Path:
+    """The sequences of our first packed batches as a list of {enc, dec} ids: the same items, for a peer that draws and pads them."""
+    rsd = binding(command)
     items: list[dict[str, list[int]]] = []
-    with Context(threads=1) as ctx:
-        tokenizer = Tokenizer(ctx, pack / "tokenizer/spiece.model")
-        options, handle = _ffi.DatasetOptions(), ctypes.c_void_p()
-        ctx.check(_ffi.lib.rsd_dataset_options_init(ctypes.byref(options), ctypes.sizeof(options)))
-        options.batch_tokens = BATCH_TOKENS
-        ctx.check(_ffi.lib.rsd_dataset_open(ctx.pointer, str(data).encode(), tokenizer.pointer, ctypes.byref(options), ctypes.byref(handle)))
-        try:
-            for index in range(batches):
-                batch = ctypes.POINTER(_ffi.Batch)()
-                ctx.check(_ffi.lib.rsd_dataset_batch(handle, index, ctypes.byref(batch)))
-                b = batch.contents
-                items += [{"enc": e, "dec": d} for e, d in zip(rows(b.enc_ids, b.enc_offsets, b.n), rows(b.dec_ids, b.dec_offsets, b.n))]
-        finally:
-            _ffi.lib.rsd_dataset_close(handle)
+    with rsd.Context(threads=1) as ctx:
+        tokenizer = rsd.Tokenizer(ctx, pack / "tokenizer/spiece.model")
+        dataset = rsd.Dataset(ctx, data, tokenizer, batch_tokens=BATCH_TOKENS)
+        for index in range(batches):
+            b = dataset.batch(index).arrays
+            sides = [[ids[begin:end].tolist() for begin, end in zip(offsets, offsets[1:])]
+                     for ids, offsets in ((b["enc_ids"], b["enc_offsets"]), (b["dec_ids"], b["dec_offsets"]))]
+            items += [{"enc": enc, "dec": dec} for enc, dec in zip(*sides)]
     random.Random(1).shuffle(items)
     out.write_text(json.dumps(items))
     return out

@@ -19,10 +19,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measure import CASES, HERE, Failed, Ours, interleaved, machine, make_gsm8k, median_of, table
+from measure import CASES, HERE, Failed, Ours, binding, interleaved, machine, make_gsm8k, median_of, table
 
 GB = 1e9
 
@@ -92,12 +93,13 @@ def peer_targets(cases: list[dict[str, Any]]) -> list[Target]:
 
 class Bench:
     def __init__(self, a: argparse.Namespace, work: Path) -> None:
-        self.ours, self.rounds, self.pack, self.work, self.model = Ours(a.command, shlex.split(a.prefix)), a.rounds, Path(a.pack), work, a.model
+        self.ours, self.rounds = Ours(a.command, shlex.split(a.prefix)), a.rounds
+        self.pack, self.work, self.model, self.data = Path(a.pack), work, a.model, a.data
 
-    def turns(self, variants: dict[str, str], **env: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    def turns(self, variants: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         """The lines of options in turns."""
         results: dict[str, list[dict[str, Any]]] = {}
-        calls = {name: (lambda line=line, name=name: self.ours.bench(line, env=env.get(name))) for name, line in variants.items()}
+        calls = {name: partial(self.ours.bench, line) for name, line in variants.items()}
         for name, result in interleaved(self.rounds, calls):
             results.setdefault(name, []).append(result)
             print(f"  {name}: {result['seconds']:.4g} s", file=sys.stderr)
@@ -206,7 +208,49 @@ def loss_targets(r: dict[str, Any]) -> list[Target]:
                    f"{ends['bf16']:.4f}, fp32 {ends['fp32']:.4f} (from {r['fp32'][0]:.2f}): {100 * away:+.2f} %", "within 1 %", abs(away) <= 0.01)]
 
 
+def measure_blas(b: Bench) -> dict[str, Any]:
+    return b.turns({"blas": CASES["train-base-512"] + " --steps 1 --kernels blas"})
+
+
+def blas_targets(r: dict[str, Any]) -> list[Target]:
+    value = median_of(r["blas"], "share_of_limit")
+    return [Target("train-base-512 fp32 with OpenBLAS alone: share of the limit",
+                   f"{100 * value:.1f} % ({median_of(r['blas']):.3g} of {median_of(r['blas'], 'limit_seconds'):.3g} s)", "at least 75 %", value >= 0.75)]
+
+
+def measure_int8(b: Bench) -> dict[str, Any]:
+    return b.turns({"int8": CASES["decode-1-128"] + " --dtype int8 --steps 3"}) | ({"agreement": agreement(b)} if b.model and b.data else {})
+
+
+def agreement(b: Bench) -> list[int]:
+    """Positions whose most probable token is the same in int8 and bf16, and all positions, of the data set's replies, teacher-forced."""
+    rsd = binding(b.ours.command)
+    same = positions = 0
+    with rsd.Context(threads=1) as ctx:
+        dataset = rsd.Dataset(ctx, b.data, rsd.Tokenizer(ctx, b.model))
+        models = [rsd.T5(ctx, b.model, dtype=dtype) for dtype in ("bf16", "int8")]
+        for index in range(min(32, dataset.info["batches"])):
+            best = []
+            for model in models:
+                model.forward(dataset.batch(index))
+                best.append(model.logits().argmax(1))
+            same += int((best[0] == best[1]).sum())
+            positions += len(best[0])
+    return [same, positions]
+
+
+def int8_targets(r: dict[str, Any]) -> list[Target]:
+    ms = median_of(r["int8"], "ms_per_token")
+    out = [Target("decode-1-128 int8", f"{ms:.2f} ms/token", "at most 4.5 ms/token", ms <= 4.5)]
+    work, target = "int8: argmax as bf16's, teacher-forced, on the trained model of --model", "at least 98 % of tokens"
+    if "agreement" not in r:
+        return [*out, missing(work, target, "needs --model DIR and --data DIR")]
+    same, positions = r["agreement"]
+    return [*out, Target(work, f"{100 * same / positions:.2f} % of {positions}", target, same >= 0.98 * positions)]
+
+
 PARTS: dict[str, tuple[Callable[[Bench], dict[str, Any]], Callable[[dict[str, Any]], list[Target]]]] = {
+    "blas": (measure_blas, blas_targets), "int8": (measure_int8, int8_targets),
     "dropout": (measure_dropout, dropout_targets), "memory": (measure_memory, memory_targets),
     "threads": (measure_threads, threads_targets), "open": (measure_open, open_targets), "loss": (measure_loss, loss_targets),
 }
@@ -219,7 +263,8 @@ def main() -> int:
     p.add_argument("--peers", help="what against_pytorch.py --json wrote")
     p.add_argument("--state", default="targets.json", help="raw figures of all parts measured so far")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--model", help="a trained model directory, for the agreement of int8")
+    p.add_argument("--model", help="a trained model directory, that of quickstart.sh say, for the agreement of int8")
+    p.add_argument("--data", help="a data set folder for it")
     p.add_argument("--pack", default=str(HERE.parents[2] / "shared/data"), help="folder with original/gsm8k and tokenizer/spiece.model")
     p.add_argument("--prefix", default="", help="put before each measured command")
     a = p.parse_args()
