@@ -12,6 +12,10 @@
 #include <math.h>
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 enum { LANES = 16 }; /* floats in the widest register */
 
 static inline size_t min_size(size_t a, size_t b) {
@@ -73,6 +77,36 @@ static void run_rows(const struct exec *x, struct rows *r, size_t n, size_t cost
 /* ---- random bits, dropout ---- */
 
 /* The Philox blocks of group g: Philox4x32-10 in 16 lanes (core/rng.h has the readable form). */
+#ifdef __AVX512F__
+/* High and low halves of the products of 16 lanes: the multiplier of 64 bits takes every second lane. */
+static inline __m512i multiply_wide(__m512i a, __m512i k, __m512i *low) {
+    __m512i even = _mm512_mul_epu32(a, k), odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), k);
+    *low = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
+    return _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+}
+
+static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed, uint64_t stream, uint64_t g) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i c[4] = {_mm512_add_epi32(_mm512_set1_epi32((int)(uint32_t)(g * MASK_BLOCKS)), lanes),
+                    _mm512_set1_epi32((int)(uint32_t)(g * MASK_BLOCKS >> 32)), _mm512_set1_epi32((int)(uint32_t)stream),
+                    _mm512_set1_epi32((int)(uint32_t)(stream >> 32))};
+    const __m512i ka = _mm512_set1_epi32((int)0xD2511F53U), kb = _mm512_set1_epi32((int)0xCD9E8D57U);
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+        __m512i low_a, low_b, high_a = multiply_wide(c[0], ka, &low_a), high_b = multiply_wide(c[2], kb, &low_b);
+        c[0] = _mm512_ternarylogic_epi32(high_b, c[1], _mm512_set1_epi32((int)k0), 0x96); /* exclusive or of three */
+        c[2] = _mm512_ternarylogic_epi32(high_a, c[3], _mm512_set1_epi32((int)k1), 0x96);
+        c[1] = low_b;
+        c[3] = low_a;
+        k0 += 0x9E3779B9U;
+        k1 += 0xBB67AE85U;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        _mm512_storeu_si512(words[i], c[i]);
+    }
+}
+#else
 static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed, uint64_t stream, uint64_t g) {
     uint32_t low = (uint32_t)(g * MASK_BLOCKS), high = (uint32_t)(g * MASK_BLOCKS >> 32);
     uint32_t s0 = (uint32_t)stream, s1 = (uint32_t)(stream >> 32);
@@ -95,6 +129,7 @@ static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed,
         words[3][l] = c3;
     }
 }
+#endif
 
 /* w[r] = 1 / (1-p) for a kept element of group g, else 0 */
 static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
