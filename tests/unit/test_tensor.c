@@ -141,11 +141,34 @@ START_TEST(an_arena_asks_nothing_after_its_first_round) {
         arena_reset(&r);
         ck_assert_uint_eq(r.used, 0);
         if (round == 1) {
-            after_first = f.count; /* the second round joins the blocks of the first */
+            after_first = f.count;
         }
     }
     ck_assert_uint_eq(f.count, after_first);
     ck_assert_uint_ge(r.peak, 200 * 4000);
+    arena_free(&r);
+    ck_assert_uint_eq(f.live, 0);
+}
+END_TEST
+
+/* Steps differ: memory of the first rounds serves all that follow. */
+START_TEST(an_arena_keeps_its_blocks_for_rounds_of_other_sizes) {
+    struct fail_alloc f;
+    struct err e = {0};
+    struct arena r;
+    fail_alloc_init(&f, 0, false);
+    arena_init(&r, &f.a);
+    size_t after_two = 0;
+    for (size_t round = 0; round < 8; round++) {
+        for (size_t i = 0; i < 60; i++) {
+            ck_assert_ptr_nonnull(arena_take(&r, round % 2 ? 30000 : 20000 + 100 * (i % 7), 4, &e));
+        }
+        arena_reset(&r);
+        if (round == 1) {
+            after_two = f.count;
+        }
+    }
+    ck_assert_uint_eq(f.count, after_two);
     arena_free(&r);
     ck_assert_uint_eq(f.live, 0);
 }
@@ -522,6 +545,7 @@ int main(void) {
     tcase_add_test(t, names_of_types_are_read_in_every_spelling);
     tcase_add_test(t, views_point_into_their_matrix);
     tcase_add_test(t, an_arena_asks_nothing_after_its_first_round);
+    tcase_add_test(t, an_arena_keeps_its_blocks_for_rounds_of_other_sizes);
     tcase_add_test(t, what_is_taken_after_a_mark_is_given_back_and_the_rest_stays);
     tcase_add_test(t, an_arena_reports_what_does_not_fit);
     suite_add_tcase(s, t);
