@@ -1,11 +1,11 @@
 /* The flow of requests: from ranges of samples into slots, from slots to the transport, and back as rows, failures or further
  * tries. */
-#define _GNU_SOURCE /* memmem */
 #include "teacher/teacher.h"
 
 #include "base/ctx.h"
 #include "teacher/body.h"
 #include "teacher/bytes.h"
+#include "teacher/key.h"
 #include "teacher/policy.h"
 #include "text/answer.h"
 
@@ -439,13 +439,12 @@ done:
 /* A server may repeat the key in what it answers, and what it answers is kept: overwritten here, before anything is read, cut
  * to length or written. */
 static int take_out_key(rsd_teacher *t, struct outcome *out, struct str *clean, struct err *e) {
-    if (t->key.n == 0 || out->body.n < t->key.n || !memmem(out->body.p, out->body.n, t->key.p, t->key.n))
+    if (!key_blank(&t->key, out->body, NULL))
         return 0;
     str_add(clean, out->body.p, out->body.n);
     if (str_status(clean, e))
         return ERR_NOMEM;
-    for (char *at; (at = memmem(clean->p, clean->n, t->key.p, t->key.n));)
-        memset(at, '*', t->key.n);
+    key_blank(&t->key, out->body, clean->p);
     out->body = (struct text){clean->p, clean->n};
     return 0;
 }

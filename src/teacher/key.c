@@ -1,5 +1,5 @@
 /* The API key. It lives in one buffer, which is overwritten before it is freed. */
-#define _DEFAULT_SOURCE /* explicit_bzero */
+#define _GNU_SOURCE /* explicit_bzero, memmem */
 #include "teacher/key.h"
 
 #include "core/file.h"
@@ -46,9 +46,69 @@ void key_wipe(struct str *key) {
     str_free(key);
 }
 
-void key_redact(const struct str *key, char *text) {
-    if (key->n == 0)
-        return;
-    for (char *at = text; (at = strstr(at, key->p)); at += key->n)
-        memset(at, '*', key->n);
+/* The character that the JSON escape at p stands for, and its length; 0: none that a key may hold. */
+static size_t escape(const char *p, size_t n, char *out) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    unsigned code = 0;
+    if (n < 2 || p[0] != '\\')
+        return 0;
+    *out = p[1];
+    if (memchr("\"\\/", p[1], 3))
+        return 2;
+    if (p[1] != 'u' || n < 6)
+        return 0;
+    for (size_t i = 2; i < 6; i++) {
+        const char *d = memchr(digits, p[i], 32);
+        if (!d)
+            return 0;
+        code = code * 16 + (unsigned)(d - digits) % 16;
+    }
+    *out = (char)code;
+    return code > ' ' && code <= '~' ? 6 : 0;
+}
+
+/* Length of the key from its character `first` on as it stands at p, any character escaped; 0: it does not. */
+static size_t spelled(const struct str *key, size_t first, const char *p, size_t n) {
+    size_t at = 0;
+    for (size_t i = first; i < key->n; i++) {
+        char c = 0;
+        size_t step = escape(p + at, n - at, &c);
+        if (step > 0 && c == key->p[i])
+            at += step;
+        else if (at < n && p[at] == key->p[i])
+            at++;
+        else
+            return 0;
+    }
+    return at;
+}
+
+bool key_blank(const struct str *key, struct text t, char *copy) {
+    const char *end = t.p + t.n, *at = t.p;
+    bool found = false;
+    if (key->n == 0 || t.n < key->n)
+        return false;
+    while ((at = memmem(at, (size_t)(end - at), key->p, key->n))) {
+        if (!copy)
+            return true;
+        found = true;
+        memset(copy + (at - t.p), '*', key->n);
+        at += key->n;
+    }
+    /* with escapes: what stands before the first of them stands as it is */
+    for (at = t.p; (at = memchr(at, '\\', (size_t)(end - at))); at++) {
+        char c;
+        if (!escape(at, (size_t)(end - at), &c))
+            continue;
+        for (size_t j = 0; j < key->n && j <= (size_t)(at - t.p); j++) {
+            size_t n = key->p[j] == c && memcmp(at - j, key->p, j) == 0 ? spelled(key, j, at, (size_t)(end - at)) : 0;
+            if (n == 0)
+                continue;
+            if (!copy)
+                return true;
+            found = true;
+            memset(copy + (at - t.p) - j, '*', n + j);
+        }
+    }
+    return found;
 }

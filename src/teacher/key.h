@@ -9,7 +9,7 @@
  * variable, never the key. */
 int key_read(struct str *out, const char *file, const char *env, struct err *e);
 void key_wipe(struct str *key); /* overwrites and frees */
-/* Overwrites the key where it stands in an error's text (a server may echo it). */
-void key_redact(const struct str *key, char *text);
+/* Whether the key stands in t, also with characters as JSON escapes; overwritten there in `copy`, a copy of t (NULL: none). */
+bool key_blank(const struct str *key, struct text t, char *copy);
 
 #endif

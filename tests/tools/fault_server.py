@@ -18,9 +18,11 @@ request is treated as the i-th ACTION says, all later ones as "ok". Every reques
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
     few:N           400 if more than N choices are asked for; limit:T      a good reply that says: no more for T seconds
-    leak            a good reply whose text is the key
+    leak            a good reply whose text is the key       leak:escaped    the same, "/" and "=" as JSON escapes
+    gzip            a good reply, compressed                 bomb:N          the same with N blanks behind it
     redirect        307 to a second port                     large           a body without end
 """
+import gzip
 import json
 import socket
 import struct
@@ -172,7 +174,15 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "limit":
             self.answer(200, good(n, chat=chat), [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", value)])
         elif name == "leak":
-            self.answer(200, good(n, chat=chat, text=key.split()[-1]))
+            data = json.dumps(good(n, chat=chat, text=key.split()[-1])).encode()
+            if value:  # as some encoders write these characters
+                data = data.replace(b"/", b"\\/").replace(b"=", b"\\u003D")
+            self.answer(200, data)
+        elif name == "gzip":
+            self.answer(200, gzip.compress(json.dumps(good(n, chat=chat)).encode()), [("Content-Encoding", "gzip")])
+        elif name == "bomb":
+            data = gzip.compress(json.dumps(good(n, chat=chat)).encode() + b" " * int(value))
+            self.answer(200, data, [("Content-Encoding", "gzip")])
         elif name == "redirect":
             self.answer(307, b"", headers=[("Location", f"http://127.0.0.1:{second_server.server_address[1]}/v1/completions")])
         elif name == "large":

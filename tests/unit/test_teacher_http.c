@@ -141,6 +141,30 @@ START_TEST(a_refusal_that_stays_is_told_once_and_the_others_go_on) {
 }
 END_TEST
 
+/* A few thousand bytes on the wire, three million in memory. */
+START_TEST(the_size_of_an_answer_is_limited_as_it_is_unpacked) {
+    rsd_ctx *ctx = open_ctx();
+    struct server s = start_server(SCRIPT("bomb:3000000", "gzip", "bomb:30000"));
+    rsd_teacher_options o = options_for(s.url);
+    const rsd_reply *r;
+    o.api = RSD_API_COMPLETIONS;
+    o.concurrency = 1;
+    o.max_body = 1 << 20;
+    rsd_teacher *t = open_teacher(ctx, &o);
+    submit(t, "a", "2+2?", NULL);
+    submit(t, "b", "3+3?", NULL);
+    submit(t, "c", "4+4?", NULL);
+    ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_ENETWORK);
+    ck_assert_msg(strstr(rsd_ctx_error(ctx), "more than 1048576 bytes") != NULL, "%s", rsd_ctx_error(ctx));
+    ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_OK);
+    ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_OK);
+    ck_assert_uint_eq(requests(&s, NULL), 3); /* it was not asked for again */
+    rsd_teacher_close(t);
+    stop_server(&s);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(a_wait_that_was_asked_for_is_kept) {
     rsd_ctx *ctx = open_ctx();
     struct server s = start_server(SCRIPT("429:1"));
@@ -419,6 +443,7 @@ Suite *teacher_http_suite(void) {
     tcase_add_test(t, an_endpoint_that_ignores_n_is_asked_for_the_rest);
     tcase_add_loop_test(t, a_fault_that_passes_costs_one_request_and_no_row, 0, (int)(sizeof passing / sizeof *passing));
     tcase_add_loop_test(t, a_refusal_that_stays_is_told_once_and_the_others_go_on, 0, (int)(sizeof staying / sizeof *staying));
+    tcase_add_test(t, the_size_of_an_answer_is_limited_as_it_is_unpacked);
     tcase_add_test(t, a_wait_that_was_asked_for_is_kept);
     tcase_add_test(t, many_requests_under_mixed_faults_lose_nothing_and_double_nothing);
     tcase_add_test(t, requests_are_in_flight_together);
