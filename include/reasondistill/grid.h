@@ -98,8 +98,8 @@ RSD_API const char *rsd_rule_name(int rule); /* "last", ...; NULL for others. St
 /* RSD_END: no row, or no set of a role that the rule needs; RSD_EINVAL. */
 RSD_API int rsd_grid_choose(const rsd_grid *g, int rule, size_t *row);
 
-/* The table of accuracies and, unless the rows are a sweep's, what each rule would choose, for a terminal and as JSON. *text is borrowed until the next of these two
- * calls. RSD_ENOMEM. */
+/* The table of accuracies and, unless the rows are a sweep's, what each rule would choose, for a terminal and as JSON. *text is
+ * borrowed until the next of these two calls. RSD_ENOMEM. */
 RSD_API int rsd_grid_text(rsd_grid *g, const char **text);
 RSD_API int rsd_grid_json(rsd_grid *g, const char **text);
 
