@@ -285,7 +285,7 @@ static bool read_weights(const char *text, double weights[8]) {
 }
 
 struct wanted {
-    const char *tokenizer, *in, *out, *method, *heatmap, *weights;
+    const char *tokenizer, *pattern, *in, *out, *method, *heatmap, *weights;
     bool json, strict, skip_bad, compare, per_reply;
 };
 
@@ -323,8 +323,10 @@ static int run(const struct verb *v, rsd_ctx *ctx, rsd_tokenizer *tok, rsd_align
 int verb_align(const struct verb *v, int argc, char **argv) {
     struct wanted w = {.method = "span"};
     const struct arg args[] = {
-        {"--tokenizer", ARG_TEXT, &w.tokenizer, "FILE", .help = "the student's spiece.model, tokenizer.json or model directory",
-         .needed = true},
+        {"--tokenizer", ARG_TEXT, &w.tokenizer, "FILE",
+         .help = "the student's spiece.model, tokenizer.json, .tiktoken, vocab.bpe or model directory", .needed = true},
+        {"--pattern", ARG_TEXT, &w.pattern, "gpt2|cl100k|llama3|o200k",
+         .help = "how a byte pair vocabulary cuts text; default: by its hash"},
         {"--in", ARG_TEXT, &w.in, "FILE", .help = "teacher store or bare response bodies, also compressed (.gz)", .needed = true},
         {"--method", ARG_TEXT, &w.method, "span|dtw", .help = "span: by bytes; dtw: the reference's time warping"},
         {"--out", ARG_TEXT, &w.out, "FILE", .help = "aligned shard; - is standard output (with --json always)"},
@@ -353,7 +355,7 @@ int verb_align(const struct verb *v, int argc, char **argv) {
     rsd_ctx *ctx = cli_open(1, 1);
     if (!ctx)
         return EXIT_FAILED;
-    if (rsd_tokenizer_open(ctx, w.tokenizer, &tok) || rsd_aligner_open(ctx, tok, &o, &a))
+    if (rsd_tokenizer_open_pattern(ctx, w.tokenizer, w.pattern, &tok) || rsd_aligner_open(ctx, tok, &o, &a))
         status = cli_failed(ctx);
     else
         status = run(v, ctx, tok, a, &w);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static void to_stderr(void *user, int level, const char *text) {
@@ -185,13 +186,24 @@ bool progress_due(struct progress *p) {
     return true;
 }
 
+/* Characters of a line; a line that is longer than the terminal is wide could not be drawn over. */
+static int columns(void) {
+    struct winsize w;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col : 80;
+}
+
 void progress_draw(struct progress *p, double share, const char *text) {
     char bar[] = "--------------------";
-    int filled = share < 0 ? 0 : (int)lround(share * 20);
+    int filled = share < 0 ? 0 : (int)lround(share * 20), most = columns() - 1, left = most - (int)strlen(text);
     for (int i = 0; i < filled && i < 20; i++)
         bar[i] = '#';
-    int n = share < 0 ? fprintf(stderr, "\r%s", text) : fprintf(stderr, "\r[%s] %3.0f %%  %s", bar, share * 100, text);
-    for (int i = n; i < p->width; i++)
+    int n = fprintf(stderr, "\r") - 1;
+    if (share >= 0 && left >= 30)
+        n += fprintf(stderr, "[%s] %3.0f %%  ", bar, share * 100);
+    else if (share >= 0 && left >= 7)
+        n += fprintf(stderr, "%3.0f %%  ", share * 100);
+    n += fprintf(stderr, "%.*s", most, text);
+    for (int i = n; i < p->width && i < most; i++)
         fputc(' ', stderr);
     p->width = n;
 }

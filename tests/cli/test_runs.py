@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -295,3 +296,46 @@ def test_align_honours_the_text_of_a_line_in_shards_too(world: World) -> None:
     report = world.run("align", "--tokenizer", "spiece.model", "--in", "other.jsonl", "--out", "other.rsd").stderr.decode()
     assert line["student_text"] == row["student_text"].strip()
     assert [int(t.split()[1]) for t in report.splitlines() if t.startswith("all ")] == [len(line["student_ids"])]
+
+
+def logprobs(change: Callable[[dict], None]) -> Callable[[bytes], bytes]:
+    """A row of a store with something else in it."""
+    def changed(row: bytes) -> bytes:
+        parsed = json.loads(row)
+        change(parsed)
+        return json.dumps(parsed).encode()
+    return changed
+
+
+@pytest.mark.parametrize(("spoil", "says"), [
+    (logprobs(lambda r: r.update(text=r["text"] + "!")), "do not join to the text"),
+    (logprobs(lambda r: r["logprobs"].__setitem__(1, 0.5)), "a log-probability is at most 0"),
+    (logprobs(lambda r: r["top"][0].__setitem__(0, ["x", 0.5])), "a log-probability is at most 0"),
+    (logprobs(lambda r: r["logprobs"].__setitem__(1, float("nan"))), "byte"),
+    (logprobs(lambda r: r["logprobs"].__setitem__(1, None)), "token 1"),
+    (logprobs(lambda r: r["logprobs"].pop()), "logprobs"),
+    (logprobs(lambda r: r["top"].pop()), "top"),
+    (logprobs(lambda r: r.update(tokens=None, logprobs=None, top=None)), "no tokens"),
+    (lambda row: row[:-20], "byte"),
+    (lambda row: b"\xff" + row, "byte 0"),
+], ids=["other text", "positive", "positive alternative", "nan", "null", "a logprob less", "a list less", "none", "torn", "not utf-8"])
+def test_a_bad_reply_is_located_or_counted(world: World, spoil: Callable[[bytes], bytes], says: str) -> None:
+    first, second, third = world.read("teacher.jsonl").splitlines()[:3]
+    world.write("spoilt.jsonl", b"\n".join([first, spoil(second), third, b""]))
+    align = ["align", "--tokenizer", "spiece.model", "--in", "spoilt.jsonl", "--out", "spoilt.rsd"]
+    result = world.run(*align)
+    text = result.stderr.decode()
+    assert result.returncode == 1 and "spoilt.jsonl, line 2: " in text and says in text and text.count("\n") == 1, text
+    assert not (world.folder / "spoilt.rsd").exists()
+    result = world.run(*align, "--skip-bad")
+    text = result.stderr.decode()
+    assert result.returncode == 0 and "aligned 2 replies (1 skipped)" in text and "spoilt.jsonl, line 2: " in text, text
+    (world.folder / "spoilt.rsd").unlink()
+
+
+def test_a_byte_pair_student_of_an_unknown_vocabulary_is_told_how_it_cuts(world: World) -> None:
+    world.write("bytes.tiktoken", b"".join(base64.b64encode(bytes([i])) + b" %d\n" % i for i in range(256)))
+    align = ["align", "--tokenizer", "bytes.tiktoken", "--in", "teacher.jsonl", "--json"]
+    assert "gpt2" in world.run(*align).stderr.decode()
+    lines = [json.loads(line) for line in world.done(*align, "--pattern", "gpt2").splitlines()]
+    assert len(lines) == 40 and all(len(x["student_ids"]) == len(x["student_text"].encode()) for x in lines)
