@@ -4,6 +4,7 @@
 #include "teacher/policy.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const double LONGEST_WAIT = 120;
@@ -78,9 +79,25 @@ static int64_t days(int64_t year, int month, int day) {
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
+/* The two obsolete forms of a date (RFC 9110, 5.6.7) in today's: "Sunday, 06-Nov-94 08:49:37 GMT", of which years from 70 on
+ * are taken for the last century's, and "Sun Nov  6 08:49:37 1994". */
+static struct text renew(struct text t, char out[30]) {
+    const char *c = t.n > 0 ? memchr(t.p, ',', t.n) : NULL;
+    if (c && t.p + t.n - c == 24 && c - t.p >= 3 && c[4] == '-' && c[8] == '-' && memcmp(c + 20, " GMT", 4) == 0)
+        snprintf(out, 30, "%.3s, %.2s %.3s %s%.2s %.8s GMT", t.p, c + 2, c + 5, c[9] >= '7' ? "19" : "20", c + 9, c + 12);
+    else if (!c && t.n == 24 && t.p[3] == ' ')
+        snprintf(out, 30, "%.3s, %c%c %.3s %.4s %.8s GMT", t.p, t.p[8] == ' ' ? '0' : t.p[8], t.p[9], t.p + 4, t.p + 20,
+                 t.p + 11);
+    else
+        return t;
+    return text_of(out);
+}
+
 bool policy_http_date(struct text t, int64_t *out) {
+    char now[30];
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int day, century, year, hour, minute, second, month = 0;
+    t = renew(t, now);
     /* 0123456789012345678901234567 8
      * Sun, 06 Nov 1994 08:49:37 GMT */
     if (t.n != 29 || t.p[3] != ',' || t.p[4] != ' ' || t.p[7] != ' ' || t.p[11] != ' ' || t.p[16] != ' ' || t.p[19] != ':' ||

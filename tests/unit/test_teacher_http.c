@@ -268,6 +268,40 @@ static int free_port(void) {
     return ntohs(a.sin_port);
 }
 
+/* A port whose queue is full: a connection to it does not come about and is not refused. */
+START_TEST(a_connection_that_does_not_come_about_is_given_up_early) {
+    rsd_ctx *ctx = open_ctx();
+    const rsd_reply *r;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    int fds[9];
+    char url[64];
+    for (int i = 0; i < 9; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | (i ? SOCK_NONBLOCK : 0), 0);
+        ck_assert_int_ge(fds[i], 0);
+        if (i == 0)
+            ck_assert(bind(fds[0], (struct sockaddr *)&a, n) == 0 && listen(fds[0], 0) == 0 &&
+                      getsockname(fds[0], (struct sockaddr *)&a, &n) == 0);
+        else
+            (void)connect(fds[i], (struct sockaddr *)&a, sizeof a);
+    }
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", ntohs(a.sin_port));
+    rsd_teacher_options o = options_for(url);
+    o.retries = 0;
+    o.timeout = 60;
+    o.connect_timeout = 0.4;
+    rsd_teacher *t = open_teacher(ctx, &o);
+    submit(t, "q", "2+2?", NULL);
+    double start = clock_seconds();
+    ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_ENETWORK);
+    ck_assert(clock_seconds() - start >= 0.35 && clock_seconds() - start < 15);
+    rsd_teacher_close(t);
+    for (int i = 0; i < 9; i++)
+        close(fds[i]);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(an_unreachable_host_is_named_in_one_line) {
     rsd_ctx *ctx = open_ctx();
     const rsd_reply *r;
@@ -448,6 +482,7 @@ Suite *teacher_http_suite(void) {
     tcase_add_test(t, many_requests_under_mixed_faults_lose_nothing_and_double_nothing);
     tcase_add_test(t, requests_are_in_flight_together);
     tcase_add_test(t, a_silent_endpoint_is_given_up_after_the_timeout);
+    tcase_add_test(t, a_connection_that_does_not_come_about_is_given_up_early);
     tcase_add_test(t, an_unreachable_host_is_named_in_one_line);
     tcase_add_test(t, a_chat_endpoint_that_is_found_by_asking_is_no_other_setting);
     tcase_add_loop_test(t, the_key_is_sent_and_appears_nowhere_else, 0, 2);
