@@ -1,6 +1,7 @@
-/* How fast the kernels are, on the shapes of T5-base and of quickstart's student:  bench_kernels [threads [filter]]
+/* How fast the kernels are, on the shapes of T5-base and of quickstart's student:  bench_kernels [threads [filter [kernels]]]
  * A line per case: name, best milliseconds of several runs, GFLOPS or GB/s. Run it alone, without OPENBLAS_* in the environment;
  * on a busy machine with one thread. */
+#include "cli/bench_peak.h"
 #include "kernels/kernels.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct bench {
     struct arena mem, scratch;
     struct err err;
     const char *filter;
+    double peak, peak_bf16; /* GFLOPS */
 };
 
 static struct mat make(struct bench *b, size_t rows, size_t cols) {
@@ -31,6 +33,18 @@ static struct mat make(struct bench *b, size_t rows, size_t cols) {
         p[i] = (float)(i * 2654435761U >> 8 & 1023) / 512 - 1;
     }
     return m;
+}
+
+static struct mat make_as(struct bench *b, unsigned half, size_t rows, size_t cols) {
+    struct mat m = make(b, rows, cols);
+    if (!half || !m.data) {
+        return m;
+    }
+    struct mat h = arena_mat(&b->mem, DTYPE_BF16, rows, cols, &b->err);
+    if (h.data) {
+        dtype_convert(h.data, DTYPE_BF16, m.data, DTYPE_F32, rows * cols);
+    }
+    return h;
 }
 
 /* Best of the runs, at least five and half a second. */
@@ -61,16 +75,19 @@ static void report(const char *name, double seconds, double gflop, double gbytes
     printf("\n");
 }
 
-static void bench_gemm(struct bench *b, const char *what, size_t m, size_t n, size_t k, int ta, int tb) {
+/* half: bit 0: c, 1: a, 2: b is BF16. The share is that of the loop that only multiplies, for those types. */
+static void bench_gemm(struct bench *b, const char *what, size_t m, size_t n, size_t k, int ta, int tb, unsigned half) {
     char name[96];
-    double t = 0, flop = 2e-9 * (double)m * (double)n * (double)k;
-    snprintf(name, sizeof name, "gemm %s %zu x %zu x %zu", what, m, n, k);
+    double t = 0, flop = 2e-9 * (double)m * (double)n * (double)k, peak = half & 6 && b->peak_bf16 > 0 ? b->peak_bf16 : b->peak;
+    snprintf(name, sizeof name, "gemm %s%s %zu x %zu x %zu", half ? "bf16 " : "", what, m, n, k);
     if (!wanted(b, name)) {
         return;
     }
-    struct mat a = ta ? make(b, k, m) : make(b, m, k), w = tb ? make(b, n, k) : make(b, k, n), c = make(b, m, n);
+    struct mat a = ta ? make_as(b, half & 2, k, m) : make_as(b, half & 2, m, k),
+               w = tb ? make_as(b, half & 4, n, k) : make_as(b, half & 4, k, n), c = make_as(b, half & 1, m, n);
     BEST(t, gemm(&b->x, c, ta, a, tb, w, 1, ta ? 1 : 0));
-    report(name, t, flop, m <= 16 ? 4e-9 * (double)n * (double)k : 0);
+    printf("%3.0f %% ", 100 * flop / t / peak);
+    report(name, t, flop, m <= 16 ? (half & 4 ? 2e-9 : 4e-9) * (double)n * (double)k : 0);
     arena_reset(&b->mem);
 }
 
@@ -181,6 +198,34 @@ static void bench_elements(struct bench *b, size_t T, size_t C, size_t F) {
     arena_reset(&b->mem);
 }
 
+/* Forward, gradient of the input, gradient of the weights: types as in training. */
+static void bench_layer(struct bench *b, bool half, const char *what, size_t T, size_t out, size_t in) {
+    char name[48];
+    bench_gemm(b, what, T, out, in, 0, 1, half ? 7 : 0);
+    snprintf(name, sizeof name, "%s dx", what);
+    bench_gemm(b, name, T, in, out, 0, 0, half ? 4 : 0);
+    snprintf(name, sizeof name, "%s dw", what);
+    bench_gemm(b, name, out, in, T, 1, 0, half ? 4 : 0);
+}
+
+static void bench_products(struct bench *b, bool half) {
+    bench_layer(b, half, "layer", 4096, 768, 768);
+    bench_layer(b, half, "layer", 1024, 768, 768);
+    bench_layer(b, half, "ffn", 4096, 2048, 768);
+    bench_layer(b, half, "ffn out", 4096, 768, 2048);
+    bench_layer(b, half, "ffn", 1024, 2048, 768);
+    bench_layer(b, half, "small", 4096, 512, 512);
+    bench_layer(b, half, "large", 1024, 2816, 1024);
+    bench_gemm(b, "head", 512, 32128, 768, 0, 1, half ? 6 : 0);
+    bench_gemm(b, "head dx", 512, 768, 32128, 0, 0, half ? 4 : 0);
+    bench_gemm(b, "head dw", 32128, 768, 512, 1, 0, half ? 4 : 0);
+    bench_layer(b, half, "student", 3800, 64, 64);
+    bench_gemm(b, "decode", 1, 2048, 768, 0, 1, half ? 4 : 0);
+    bench_gemm(b, "decode head", 1, 32128, 768, 0, 1, half ? 4 : 0);
+    bench_gemm(b, "decode", 16, 2048, 768, 0, 1, half ? 4 : 0);
+    bench_gemm(b, "decode head", 16, 32128, 768, 0, 1, half ? 4 : 0);
+}
+
 int main(int argc, char **argv) {
     struct bench b = {.filter = argc > 2 ? argv[2] : NULL};
     size_t threads = argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 2;
@@ -188,24 +233,14 @@ int main(int argc, char **argv) {
     blas_set_single_thread();
     arena_init(&b.mem, &mem_std);
     arena_init(&b.scratch, &mem_std);
-    b.x = (struct exec){.k = kernels_choose(), .scratch = &b.scratch, .err = &b.err};
-    if (pool_open(&b.x.pool, &mem_std, threads, &b.err) == 0) {
+    b.x = (struct exec){.k = kernels_named(argc > 3 ? argv[3] : NULL, &b.err), .scratch = &b.scratch, .err = &b.err};
+    if (b.x.k && pool_open(&b.x.pool, &mem_std, threads, &b.err) == 0) {
         printf("%s, %s, %zu threads\n", kernels_name(b.x.k), blas_name(), threads);
-        bench_gemm(&b, "layer", 4096, 768, 768, 0, 1);
-        bench_gemm(&b, "layer dx", 4096, 768, 768, 0, 0);
-        bench_gemm(&b, "layer dw", 768, 768, 4096, 1, 0);
-        bench_gemm(&b, "ffn", 4096, 2048, 768, 0, 1);
-        bench_gemm(&b, "ffn dx", 4096, 768, 2048, 0, 0);
-        bench_gemm(&b, "ffn dw", 2048, 768, 4096, 1, 0);
-        bench_gemm(&b, "head", 512, 32128, 768, 0, 1);
-        bench_gemm(&b, "head dx", 512, 768, 32128, 0, 0);
-        bench_gemm(&b, "head dw", 32128, 768, 512, 1, 0);
-        bench_gemm(&b, "student", 3800, 64, 64, 0, 1);
-        bench_gemm(&b, "student dw", 64, 64, 3800, 1, 0);
-        bench_gemm(&b, "decode", 1, 2048, 768, 0, 1);
-        bench_gemm(&b, "decode head", 1, 32128, 768, 0, 1);
-        bench_gemm(&b, "decode", 16, 2048, 768, 0, 1);
-        bench_gemm(&b, "decode head", 16, 32128, 768, 0, 1);
+        b.peak = peak_gflops(threads);
+        b.peak_bf16 = peak_gflops_bf16(threads);
+        printf("peak %.1f GFLOPS, of BF16 %.1f\n", b.peak, b.peak_bf16);
+        bench_products(&b, 0);
+        bench_products(&b, 1);
         bench_attention(&b, 8, 512, 512, 12, 64, 0, 0);
         bench_attention(&b, 8, 512, 512, 12, 64, 0, 0.1F);
         bench_attention(&b, 8, 512, 512, 12, 64, 1, 0);
