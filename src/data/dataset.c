@@ -108,6 +108,11 @@ static int open_dataset(rsd_dataset *d, const char *path, const rsd_dataset_opti
     if (hash[0] && strcmp(hash, rsd_tokenizer_hash(d->tok)) != 0)
         return err_set(e, ERR_MISMATCH, "%s: aligned for tokenizer %.12s..., this one is %.12s...: align again with %s", path,
                        hash, rsd_tokenizer_hash(d->tok), rsd_tokenizer_path(d->tok));
+    hash = d->corpus.shard ? shard_about(d->corpus.shard)->tokenizer : "";
+    if (hash[0] && strcmp(hash, rsd_tokenizer_hash(d->tok)) != 0)
+        return err_set(e, ERR_MISMATCH,
+                       "%s/aligned.rsd: aligned for tokenizer %.12s..., the data set is for %.12s...: build it again", path, hash,
+                       rsd_tokenizer_hash(d->tok));
     if (rsd_tokenizer_eos(d->tok) < 0)
         return err_set(e, ERR_UNSUPPORTED, "the tokenizer has no end token");
     parts_init(&d->parts, d->ctx, d->tok, &d->corpus);

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -339,3 +340,15 @@ def test_a_byte_pair_student_of_an_unknown_vocabulary_is_told_how_it_cuts(world:
     assert "gpt2" in world.run(*align).stderr.decode()
     lines = [json.loads(line) for line in world.done(*align, "--pattern", "gpt2").splitlines()]
     assert len(lines) == 40 and all(len(x["student_ids"]) == len(x["student_text"].encode()) for x in lines)
+
+
+def test_a_shard_of_another_tokenizer_is_known_by_its_hash(world: World) -> None:
+    piece = b"\x0a\x04zzqx\x15" + struct.pack("<f", -20)  # one piece more: field 1 of the model, with its text and its score
+    world.write("longer.model", world.read("spiece.model") + b"\x0a" + bytes([len(piece)]) + piece)
+    world.done("align", "--tokenizer", "longer.model", "--in", "teacher.jsonl", "--out", "longer.rsd")
+    shutil.copytree(world.folder / "data", world.folder / "swapped")
+    world.write("swapped/aligned.rsd", world.read("longer.rsd"))
+    result = world.run("train", configure(world, "swap", data="swapped"))
+    text = result.stderr.decode()
+    assert result.returncode == 1 and "swapped/aligned.rsd: aligned for tokenizer " in text and text.count("\n") == 1, text
+    assert not (world.folder / "swap").exists()
