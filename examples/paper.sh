@@ -10,11 +10,11 @@
 #   (4) in-context, zero-shot, and all four formats    (8) the architecture itself, at equal parameters
 #
 # Everything is kept in paper-out/ (another place: --out): parts/ has a folder for each run and test, paper.json the eight entries, pictures/ their curves.
-# Stop it at any time, by any means: the same command goes on, and what is finished is not computed again. --quick trains a fifth as long (its figures show the
-# machinery, not the models' best); --full takes harder problems and seven sizes up to 10 million parameters, overnight.
+# Stop it at any time, by any means: the same command goes on, and what is finished is not computed again. --quick trains a third as long on half the tokens (the
+# effects show, the models are far from their best); --full takes harder problems and seven sizes up to 10 million parameters, overnight.
 #
-# Budget of the default on two quiet cores, one thread for each of two workers, about 25 minutes: the four sizes with three seeds 9, half runs (is a plateau
-# reached?) 2, the comparisons at width 40 (42 runs less those shared) 12, tests 2.
+# Budget of the default on two quiet cores, one thread for each of two workers, computed from measured steps: about 30 minutes, of which five sizes with three
+# seeds 11, half runs (is a plateau reached?) 2, the comparisons at width 48 (36 runs) 13, development points and tests 3. --quick: about 9.
 #
 # PAPER_BUILD names a build folder to use as it is. Needs what quickstart.sh needs, and Python 3.9 with NumPy.
 set -eu

@@ -18,6 +18,7 @@ from lab import Failed, Lab, Part, Stopped, read_json, write_json
 from pictures import draw
 from plan import SCALES, Plan, settings
 from results import Results
+from tables import markdown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -65,13 +66,15 @@ def write_paper(plan: Plan, scale: str, command: str) -> list[dict]:
     """paper.json from the parts that are finished."""
     entries = Results(plan).entries()
     done = [p for p in plan.order if p.done]
-    write_json(plan.lab.out / "paper.json", {
+    paper = {
         "what": "The paper in miniature: specialising small T5 models to word problems (after Fu et al. 2023), measured by examples/paper.sh",
         "command": command, "scale": scale, "settings": settings(plan.scale), "commit": output_of("git", "rev-parse", "--short", "HEAD"),
         "builds": sorted({p.record["build"] for p in done}), "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{processor()}, {os.cpu_count()} CPUs", "workers": plan.lab.workers,
         "parts": {"finished": len(done), "of": len(plan.order), "seconds_of_one_thread": round(sum(p.record["seconds"] for p in done))},
-        "intervals": "95 %, percentile bootstrap over seeds and items", "entries": entries})
+        "intervals": "95 %, percentile bootstrap over seeds and items", "entries": entries}
+    write_json(plan.lab.out / "paper.json", paper)
+    (plan.lab.out / "paper.md").write_text(markdown(paper), encoding="utf-8")
     for entry in entries:
         draw(entry, plan.lab.out / "pictures")
     return entries

@@ -56,8 +56,8 @@ SCALES = {
                   alphas=(0, 0.5, 1)),
     "quick": Scale(widths=(16, 24, 32, 48), middle=32, generic_steps=1500, steps=1200, problems=8000, tasks=2000, test=200, generic_test=30, batch_tokens=2048,
                    points=8, alphas=(0, 0.25, 0.5, 0.75, 1)),
-    "default": Scale(widths=(16, 24, 40, 64), middle=40),
-    "full": Scale(widths=(16, 24, 40, 64, 128, 256, 320), middle=64, generic_steps=12000, steps=12000, problems=40000, tasks=10000, test=1000, generic_test=200,
+    "default": Scale(widths=(16, 24, 32, 48, 64), middle=48),
+    "full": Scale(widths=(16, 24, 48, 64, 128, 256, 320), middle=64, generic_steps=12000, steps=12000, problems=40000, tasks=10000, test=1000, generic_test=200,
                   kinds="S+- S-+ P+- P-+ PQ S*+- S*-+ S+*- S+-+ S-+- PQ+ PQ- S-+-+ S*-+- P+-+ P-+-", layers={128: 3, 256: 4, 320: 4}),
 }
 
