@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import fcntl
 import hashlib
 import os
 import platform
@@ -103,7 +104,12 @@ def main() -> int:
         print(f"paper: {out} is there and not from an earlier run: choose another with --out", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    lock = mark.open("a")  # held as long as this process lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"paper: another process is at work in {out}", file=sys.stderr)
+        return 1
 
     begin = time.monotonic()
     lab = Lab(out, a.workers, build(), lambda text: print(text, flush=True))

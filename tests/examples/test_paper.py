@@ -254,6 +254,10 @@ def test_the_whole_is_killed_goes_on_and_writes_eight_entries(tmp_path: Path) ->
     before = finished(out)
     assert 6 <= len(before) and not (out / "paper.json").exists()
     second = start(out)
+    while not finished(out).keys() - before.keys() and second.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    beside = start(out)
+    assert "another process is at work" in beside.communicate(timeout=60)[0] and beside.returncode == 1
     said, _ = second.communicate(timeout=600)
     assert second.returncode == 0, said[-3000:]
     after = finished(out)
