@@ -214,6 +214,7 @@ class Results:
         names = ("all formats, distribution", "sample matching")
         rows = self.compare_arms(names, names[1], self.TARGET)
         series, reached = self.learning(names)
+        # A seed and a level that both arms reach, at different steps.
         faster, slower = [sum(all(r[n][i] is not None for n in names) and r[a][i] < r[b][i] for r in reached for i in range(len(self.s.seeds)))
                           for a, b in (names, names[::-1])]
         d = rows[0]["target_difference"]
@@ -314,11 +315,10 @@ class Results:
         for row in rows:
             c = self.arm(row["arm"])[0].config.get("shape")
             row["shape"] = {k: c[k] for k in ("d_model", "d_ff", "num_layers", "num_decoder_layers")} if c else None
-            row["train_seconds"] = round(float(np.mean([need(p).figures["train_seconds"] for p in self.arm(row["arm"])])), 1)
         from_deeper = rows[len(names)]["target_difference"]
         against_whole = difference(score(self.tests(self.arm(small[0])), "target"), score(self.tests(self.arm(small[2])), "target"))
         return {"title": "The architecture itself", "rows": rows, "question": "At equal parameters: depth or width, encoder or decoder? And can a shallower student be cut from a deeper one?",
-                "columns": [*self.arm_columns("2+2, or 1+1 from random weights for the cut one", self.TARGET), {"key": "train_seconds", "title": "training", "unit": "seconds of one thread"}],
+                "columns": self.arm_columns("2+2, or 1+1 from random weights for the cut one", self.TARGET),
                 "series": [{"name": n, "x_title": "steps", "y_title": "accuracy on the development set", **self.mean_curve(self.arm(n), "target")} for n in (*names, *small[:2])],
                 "paper": "Not in the paper.", "agrees": None,
                 "summary": [*(f"{r['arm']} layers ({r['parameters']:,} parameters): {percent(r['target'])}" + (f", {points(r['target_difference'])} against 2+2" if "target_difference" in r else "")
