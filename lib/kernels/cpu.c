@@ -1,6 +1,8 @@
 /* The vectorised table: this file is compiled once per instruction set (meson.build) with KERNELS_VARIANT naming the copy, and
  * kernels_choose takes the best that the CPU has. Its parts are included, so that nothing but the table leaves the copy. */
 #include "kernels/cpu_attention.h"
+#include "kernels/cpu_decode_attention.h"
+#include "kernels/cpu_decode_product.h"
 #include "kernels/cpu_distill.h"
 #include "kernels/cpu_elementwise.h"
 #include "kernels/cpu_loss.h"
@@ -21,6 +23,9 @@
     {                                                     \
         .name = title,                                    \
         .gemm = products,                                 \
+        .project = project_cpu,                           \
+        .quantize_rows = quantize_rows_cpu,               \
+        .attention_step = attention_step_cpu,             \
         .embedding_forward = embedding_forward_cpu,       \
         .embedding_backward = embedding_backward_cpu,     \
         .dropout_apply = dropout_apply_cpu,               \

@@ -6,11 +6,11 @@
 #ifndef KERNELS_CPU_MIXED_H
 #define KERNELS_CPU_MIXED_H
 
+#include "kernels/cpu_decode_product.h"
 #include "kernels/cpu_gemm.h"
-#include "kernels/cpu_product.h"
 #include "kernels/cpu_types.h"
 
-enum { MIXED_TILE = 512, MIXED_INNER = 512, THIN_BLOCK = 8 };
+enum { MIXED_TILE = 512, MIXED_INNER = 512 };
 
 struct mixed_job {
     struct mat c, a, b;
@@ -74,50 +74,10 @@ static void mixed_cut(struct mixed_job *j) {
     }
 }
 
-/* A few rows against many weights: the same sums as thin_product's, over rows of weights that were just widened. */
-static void thin_mixed_task(void *arg, size_t task, size_t worker) {
-    const struct mixed_job *j = arg;
-    float *work = j->work + worker * j->work_each, *c = work + THIN_BLOCK * j->k;
-    size_t n0 = task * THIN_BLOCK, n = min_size(THIN_BLOCK, j->c.cols - n0), m = j->c.rows, ldw = 0;
-    struct thin t = {.c = c, .a = j->a.data, .ldc = n, .lda = j->a.ld, .k = j->k, .alpha = j->alpha, .beta = j->beta};
-    t.w = wide_block(j->b, n0, 0, n, j->k, work, &ldw);
-    t.ldw = ldw;
-    for (size_t i = 0; i < m && reads_c(j->beta); i++) {
-        load_floats(c + i * n, place(j->c, i, n0), j->c.dtype, n);
-    }
-    thin_product(&t, m, n);
-    for (size_t i = 0; i < m; i++) {
-        store_floats(place(j->c, i, n0), j->c.dtype, c + i * n, n);
-    }
-}
-
-static void thin_mixed(const struct exec *x, struct mixed_job *j) {
-    float *a = arena_take(x->scratch, j->a.rows * j->k, sizeof *a, x->err);
-    j->work_each = THIN_BLOCK * j->k + THIN_ROWS * THIN_BLOCK;
-    j->work = arena_take(x->scratch, pool_threads(x->pool) * j->work_each, sizeof(float), x->err);
-    if (!a || !j->work) {
-        return;
-    }
-    size_t lda = 0;
-    const float *wide = wide_block(j->a, 0, 0, j->a.rows, j->k, a, &lda);
-    union {
-        const float *in;
-        float *p; /* only read through the matrix */
-    } source = {.in = wide};
-    j->a = mat_of(source.p, DTYPE_F32, j->a.rows, j->k);
-    j->a.ld = lda;
-    pool_run(x->pool, (j->c.cols + THIN_BLOCK - 1) / THIN_BLOCK, thin_mixed_task, j);
-}
-
 static void gemm_mixed(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
     struct mixed_job j = {.c = c, .a = a, .b = b, .k = ta ? a.rows : a.cols, .ta = ta, .tb = tb, .alpha = alpha, .beta = beta};
     struct arena_mark mark = arena_mark(x->scratch);
     if (c.rows == 0 || c.cols == 0) {
-        return;
-    }
-    if (!ta && tb && c.rows <= THIN_ROWS) {
-        thin_mixed(x, &j);
-        arena_release(x->scratch, mark);
         return;
     }
     mixed_cut(&j);
@@ -142,16 +102,10 @@ static void gemm_by_blas(const struct exec *x, struct mat c, int ta, struct mat 
 
 /* The few rows of a decoder that generates: whoever multiplies the others. */
 static bool gemm_thin(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (ta || !tb || c.rows > THIN_ROWS) {
+    if (ta || !tb || c.rows > FEW_ROWS_GEMM) {
         return false;
     }
-    if (!is_wide(c) || !is_wide(a) || !is_wide(b)) {
-        gemm_mixed(x, c, ta, a, tb, b, alpha, beta);
-        return true;
-    }
-    struct thin_job j = {
-        .rows = {.fn = thin_rows}, .t = {c.data, a.data, b.data, c.ld, a.ld, b.ld, a.cols, alpha, beta, 0}, .m = c.rows};
-    run_rows(x, &j.rows, c.cols, a.cols);
+    project_cpu(x, a, &(struct projection){.y = c, .w = b, .alpha = alpha, .beta = beta}, 1);
     return true;
 }
 

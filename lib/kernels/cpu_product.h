@@ -6,8 +6,6 @@
 
 #include "kernels/cpu_vector.h"
 
-enum { THIN_ROWS = 16 };
-
 /* 16 floats anywhere in memory; narrower machines use several registers. */
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 
@@ -117,21 +115,6 @@ static void thin_product(const struct thin *all, size_t m, size_t n) {
         }
         j += N;
     }
-}
-
-struct thin_job {
-    struct rows rows;
-    struct thin t;
-    size_t m;
-};
-
-static void thin_rows(const struct rows *rows, size_t first, size_t last, size_t worker) {
-    (void)worker;
-    const struct thin_job *j = (const struct thin_job *)(const void *)rows;
-    struct thin t = j->t;
-    t.c += first;
-    t.w += first * t.ldw;
-    thin_product(&t, j->m, last - first);
 }
 
 /* y = sum_j p[j] rows[j] */

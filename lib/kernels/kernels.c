@@ -39,7 +39,7 @@ static bool has_avx512(void) {
 }
 
 static bool has_avx512bf16(void) {
-    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -102,15 +102,19 @@ static bool fail(const struct exec *x, int code, const char *kernel, const char 
     return false;
 }
 
-/* Nothing has failed before, and each of the n matrices has memory, a sane shape and a type that is known: F32, or BF16 too. */
-static bool ready_as(const struct exec *x, const char *kernel, bool bf16, const struct mat *m, size_t n) {
+/* Types that a kernel has code for. */
+enum types { TYPE_F32, TYPE_BF16 /* too */, TYPE_I8 /* too */ };
+
+/* Nothing has failed before, and each of the n matrices has memory, a sane shape and a type that is known. */
+static bool ready_as(const struct exec *x, const char *kernel, enum types types, const struct mat *m, size_t n) {
     if (exec_status(x)) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        if (m[i].dtype != DTYPE_F32 && !(bf16 && m[i].dtype == DTYPE_BF16)) {
-            err_set(x->err, ERR_UNSUPPORTED, "%s: no implementation for %s here, only for F32%s", kernel, dtype_name(m[i].dtype),
-                    bf16 ? " and BF16" : "");
+        if (m[i].dtype != DTYPE_F32 && !(types >= TYPE_BF16 && m[i].dtype == DTYPE_BF16) &&
+            !(types >= TYPE_I8 && m[i].dtype == DTYPE_I8)) {
+            err_set(x->err, ERR_UNSUPPORTED, "%s: no implementation for %s here, only for F32%s%s", kernel,
+                    dtype_name(m[i].dtype), types >= TYPE_BF16 ? " and BF16" : "", types >= TYPE_I8 ? " and I8" : "");
             return false;
         }
         if (m[i].rows > INT_MAX || m[i].cols > INT_MAX || m[i].ld > INT_MAX) {
@@ -144,11 +148,11 @@ static bool shape_is(const struct exec *x, const char *kernel, const char *name,
 }
 
 static bool ready(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
-    return ready_as(x, kernel, false, m, n);
+    return ready_as(x, kernel, TYPE_F32, m, n);
 }
 
 static bool ready_any(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
-    return ready_as(x, kernel, true, m, n);
+    return ready_as(x, kernel, TYPE_BF16, m, n);
 }
 
 static bool same_as_first(const struct exec *x, const char *kernel, const struct mat *m, size_t n) {
@@ -168,12 +172,13 @@ static bool vector_is(const struct exec *x, const char *kernel, const char *name
     return shape_is(x, kernel, name, *m, 1, n);
 }
 
-#define MATS(...)      (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
-#define READY(...)     ready(x, __func__, MATS(__VA_ARGS__))
-#define ANY(...)       ready_any(x, __func__, MATS(__VA_ARGS__)) /* F32 or BF16 */
-#define SAME(...)      (ANY(__VA_ARGS__) && same_as_first(x, __func__, MATS(__VA_ARGS__)))
-#define SHAPE(m, r, c) shape_is(x, __func__, #m, m, r, c)
-#define VECTOR(m, n)   vector_is(x, __func__, #m, &(m), n)
+#define MATS(...)            (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
+#define READY(...)           ready(x, __func__, MATS(__VA_ARGS__))
+#define ANY(...)             ready_any(x, __func__, MATS(__VA_ARGS__)) /* F32 or BF16 */
+#define READY_AS(types, ...) ready_as(x, __func__, types, MATS(__VA_ARGS__))
+#define SAME(...)            (ANY(__VA_ARGS__) && same_as_first(x, __func__, MATS(__VA_ARGS__)))
+#define SHAPE(m, r, c)       shape_is(x, __func__, #m, m, r, c)
+#define VECTOR(m, n)         vector_is(x, __func__, #m, &(m), n)
 
 /* ---- widening, for kernels whose implementations know F32 alone ---- */
 
@@ -256,6 +261,47 @@ void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, stru
     x->k->gemm(x, c, ta, a, tb, b, alpha, beta);
 }
 
+static bool projection_fits(const struct exec *x, struct mat in, const struct projection *p) {
+    if (!READY_AS(TYPE_BF16, in, p->y) || !READY_AS(TYPE_I8, p->w) || !shape_is(x, "project", "y", p->y, in.rows, p->w.rows) ||
+        !shape_is(x, "project", "w", p->w, p->w.rows, in.cols)) {
+        return false;
+    }
+    return !p->scales == (p->w.dtype != DTYPE_I8) || fail(x, ERR_INVALID, "project", "scales and I8 weights go together");
+}
+
+void project(const struct exec *x, struct mat in, const struct projection *p, size_t n) {
+    if (n > MAX_PROJECTIONS) {
+        fail(x, ERR_INVALID, __func__, "more matrices than a call takes");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!projection_fits(x, in, &p[i])) {
+            return;
+        }
+        if (p[i].w.dtype != p->w.dtype) {
+            fail(x, ERR_INVALID, __func__, "matrices of different types");
+            return;
+        }
+    }
+    if (n && (in.rows <= FEW_ROWS_PROJECT || p->w.dtype == DTYPE_I8)) {
+        x->k->project(x, in, p, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        gemm(x, p[i].y, 0, in, 1, p[i].w, p[i].alpha, p[i].beta);
+    }
+}
+
+void quantize_rows(const struct exec *x, struct mat q, float *scales, struct mat w) {
+    if (READY_AS(TYPE_I8, q) && shape_is(x, __func__, "q", q, w.rows, w.cols)) {
+        if (q.dtype != DTYPE_I8 || !scales || !w.data) {
+            fail(x, ERR_INVALID, __func__, "expected an I8 matrix, its scales and a source");
+            return;
+        }
+        x->k->quantize_rows(x, q, scales, w);
+    }
+}
+
 /* Every span lies inside the matrices and every distance inside the bias. */
 static bool spans_fit(const struct exec *x, const char *kernel, struct mat q, struct mat k, const struct attention *s) {
     for (size_t i = 0; i < s->n_spans; i++) {
@@ -313,6 +359,42 @@ void attention_backward(const struct exec *x, struct mat dq, struct mat dk, stru
         return;
     }
     x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, s);
+}
+
+/* Regions inside the caches, distances inside the bias, rows without gaps. */
+static bool step_fits(const struct exec *x, struct mat q, const struct attention_step *s) {
+    size_t width = 0, region = 0;
+    if (!size_mul(s->heads, s->d_kv, &width) || !shape_is(x, "attention_step", "q", q, q.rows, width) ||
+        !size_mul(s->heads, s->room, &region)) {
+        return false;
+    }
+    if (s->k.cols != s->d_kv || s->k.ld != s->d_kv || s->v.ld != s->d_kv || s->k.dtype != s->v.dtype || !s->k.data) {
+        return fail(x, ERR_INVALID, "attention_step", "caches of different types, or rows that are not heads without gaps");
+    }
+    if (s->new_k.data && (!shape_is(x, "attention_step", "new_k", s->new_k, q.rows, width) ||
+                          !shape_is(x, "attention_step", "new_v", s->new_v, q.rows, width))) {
+        return false;
+    }
+    if (s->bias.data && !shape_is(x, "attention_step", "bias", s->bias, s->heads, s->bias.cols)) {
+        return false;
+    }
+    for (size_t i = 0; i < q.rows; i++) {
+        size_t n = s->length[i];
+        if (n == 0 || n > s->room || (s->region[i] + 1) * region > s->k.rows ||
+            (s->bias.data && (s->bias_zero >= s->bias.cols || n - 1 > s->bias_zero))) {
+            err_set(x->err, ERR_INVALID, "attention_step: sequence %zu: %zu keys in region %zu are outside the cache or the bias",
+                    i, n, s->region[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+void attention_step(const struct exec *x, struct mat out, struct mat q, const struct attention_step *s) {
+    if (READY(out, q) && SHAPE(out, q.rows, q.cols) && SAME(s->k, s->v) && (!s->new_k.data || ANY(s->new_k, s->new_v)) &&
+        (!s->bias.data || READY(s->bias)) && step_fits(x, q, s)) {
+        x->k->attention_step(x, out, q, s);
+    }
 }
 
 void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {
@@ -389,17 +471,18 @@ void fill(const struct exec *x, struct mat y, float v) {
 
 struct copy_job {
     struct mat y, a;
-    size_t step;
+    size_t step, rows, per_row; /* a task: `rows` short rows, or one of `per_row` pieces of `step` elements of a long one */
 };
 
-/* Rows are cut into pieces of `step` elements. */
 static void copy_task(void *arg, size_t task, size_t worker) {
     (void)worker;
     const struct copy_job *j = arg;
-    size_t per_row = (j->y.cols + j->step - 1) / j->step, r = task / per_row, first = task % per_row * j->step;
-    size_t n = j->y.cols - first < j->step ? j->y.cols - first : j->step;
-    struct mat y = mat_cols(mat_rows(j->y, r, 1), first, n), a = mat_cols(mat_rows(j->a, r, 1), first, n);
-    dtype_convert(y.data, y.dtype, a.data, a.dtype, n);
+    size_t r = task / j->per_row * j->rows, end = j->y.rows - r < j->rows ? j->y.rows : r + j->rows;
+    size_t first = task % j->per_row * j->step, n = j->y.cols - first < j->step ? j->y.cols - first : j->step;
+    for (; r < end; r++) {
+        struct mat y = mat_cols(mat_rows(j->y, r, 1), first, n), a = mat_cols(mat_rows(j->a, r, 1), first, n);
+        dtype_convert(y.data, y.dtype, a.data, a.dtype, n);
+    }
 }
 
 void copy(const struct exec *x, struct mat y, struct mat a) {
@@ -408,6 +491,10 @@ void copy(const struct exec *x, struct mat y, struct mat a) {
     }
     if (!y.data || !a.data) {
         fail(x, ERR_INVALID, __func__, "a matrix without memory");
+        return;
+    }
+    if (y.dtype == DTYPE_I8 || a.dtype == DTYPE_I8) {
+        fail(x, ERR_UNSUPPORTED, __func__, "I8 means nothing without its scales");
         return;
     }
     bool aligned = !((uintptr_t)y.data % dtype_size(y.dtype)) && !((uintptr_t)a.data % dtype_size(a.dtype));
@@ -420,7 +507,9 @@ void copy(const struct exec *x, struct mat y, struct mat a) {
         j.y = mat_of(y.data, y.dtype, 1, y.rows * y.cols);
         j.a = mat_of(a.data, a.dtype, 1, y.rows * y.cols);
     }
-    pool_run(x->pool, j.y.rows * ((j.y.cols + j.step - 1) / j.step), copy_task, &j);
+    j.per_row = (j.y.cols + j.step - 1) / j.step;
+    j.rows = j.per_row > 1 ? 1 : j.step / j.y.cols;
+    pool_run(x->pool, (j.y.rows + j.rows - 1) / j.rows * j.per_row, copy_task, &j);
 }
 
 void lerp(const struct exec *x, struct mat y, struct mat a, struct mat b, float t) {

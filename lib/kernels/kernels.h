@@ -89,6 +89,21 @@ void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struc
  * gemm(1, dy, 0, x). */
 void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
 
+/* Products of one input: y_i = alpha in w_i^T + beta y_i for a few matrices that are read in one pass. With up to 64 rows the bits of
+ * a row do not depend on the others. Weights may be I8, for inference alone: w[n,k] stands for scales[n] * w[n,k]; the input is
+ * rounded to whole numbers of up to 15 bits with a scale per row, and the bits of a row never depend on the others.
+ *     y_i [M,N_i]  in [M,K]  w_i [N_i,K], all of one type  scales [N_i], NULL unless I8 */
+enum { MAX_PROJECTIONS = 4 };
+struct projection {
+    struct mat y, w;
+    const float *scales;
+    float alpha, beta;
+};
+void project(const struct exec *x, struct mat in, const struct projection *p, size_t n);
+/* q[n,k] = round(w[n,k] / scales[n]), scales[n] = max_k |w[n,k]| / 127: q I8, w of any type. A row that holds a NaN or an infinity gets
+ * the scale NaN. */
+void quantize_rows(const struct exec *x, struct mat q, float *scales, struct mat w);
+
 /* ---- attention over packed sequences, relative bias, no 1/sqrt(D) ---- */
 
 /* One sequence: its queries are rows q_first .. +q_len, its keys and values rows k_first .. +k_len. */
@@ -115,6 +130,20 @@ void attention_forward(const struct exec *x, struct mat out, float *lse, struct 
  * dq, dk, dv += ...; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s);
+
+/* The same for one query a sequence over a cache. The keys and values of head h of a region stand in rows (region * heads + h) *
+ * room on, one a token, without gaps. The query of sequence i is the last of its length[i] > 0 positions and sees all of them; with
+ * new_k and new_v its own key and value are stored there first. No two sequences with new keys share a region.
+ *     out, q [n, H*D] F32   k, v [regions * H * room, D] F32 or BF16   new_k, new_v [n, H*D], data NULL: none   region, length [n]
+ * Score of key j gets bias[h, j - (length - 1) + bias_zero]; bias.data NULL: none. */
+struct attention_step {
+    size_t heads, d_kv, room;
+    struct mat k, v, new_k, new_v;
+    const size_t *region, *length;
+    struct mat bias;
+    size_t bias_zero;
+};
+void attention_step(const struct exec *x, struct mat out, struct mat q, const struct attention_step *s);
 
 /* bias[h, d] = table[bucket[d], h]       bias [H, distances]  table [buckets, H]  bucket [distances] */
 void bias_expand_forward(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket);

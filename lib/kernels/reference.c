@@ -134,6 +134,43 @@ static void gemm_ref(const struct exec *x, struct mat c, int ta, struct mat a, i
     }
 }
 
+/* I8 weights are numbers as good as any: the input is not rounded here. */
+static void project_ref(const struct exec *x, struct mat in, const struct projection *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].w.dtype != DTYPE_I8) {
+            gemm_ref(x, p[i].y, 0, in, 1, p[i].w, p[i].alpha, p[i].beta);
+            continue;
+        }
+        for (size_t r = 0; r < in.rows; r++) {
+            for (size_t j = 0; j < p[i].w.rows; j++) {
+                const int8_t *w = mat_rows(p[i].w, j, 1).data;
+                double sum = 0, old = p[i].beta != 0 ? (double)p[i].beta * (double)get(p[i].y, r, j) : 0;
+                for (size_t k = 0; k < in.cols; k++) {
+                    sum += (double)get(in, r, k) * (double)p[i].scales[j] * w[k];
+                }
+                set(p[i].y, r, j, (double)p[i].alpha * sum + old);
+            }
+        }
+    }
+}
+
+static void quantize_rows_ref(const struct exec *x, struct mat q, float *scales, struct mat w) {
+    (void)x;
+    for (size_t r = 0; r < w.rows; r++) {
+        double largest = 0;
+        bool finite = true;
+        for (size_t c = 0; c < w.cols; c++) {
+            largest = fmax(largest, fabs((double)get(w, r, c)));
+            finite = finite && isfinite(get(w, r, c));
+        }
+        scales[r] = finite ? (float)(largest / 127) : NAN;
+        for (size_t c = 0; c < w.cols; c++) {
+            double v = finite && largest > 0 ? rint((double)get(w, r, c) * 127 / largest) : 0;
+            ((int8_t *)mat_rows(q, r, 1).data)[c] = (int8_t)v;
+        }
+    }
+}
+
 /* ---- attention: one query of one head at a time ---- */
 
 struct query {
@@ -259,6 +296,38 @@ static void attention_backward_ref(const struct exec *x, struct mat dq, struct m
     struct attention_run run = {
         .s = s, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .dbias = dbias, .dout = dout, .lse_in = lse};
     each_query(x, &run, query_backward);
+}
+
+static void attention_step_ref(const struct exec *x, struct mat out, struct mat q, const struct attention_step *s) {
+    size_t D = s->d_kv;
+    for (size_t i = 0; i < q.rows * s->heads; i++) {
+        size_t r = i / s->heads, h = i % s->heads, n = s->length[r], first = (s->region[r] * s->heads + h) * s->room;
+        for (size_t d = 0; d < D && s->new_k.data; d++) {
+            set(s->k, first + n - 1, d, (double)get(s->new_k, r, h * D + d));
+            set(s->v, first + n - 1, d, (double)get(s->new_v, r, h * D + d));
+        }
+        struct arena_mark mark = arena_mark(x->scratch);
+        double *p = arena_take(x->scratch, n, sizeof *p, x->err), most = -INFINITY, sum = 0;
+        for (size_t j = 0; p && j < n; j++) {
+            p[j] = s->bias.data ? (double)get(s->bias, h, s->bias_zero + j - (n - 1)) : 0;
+            for (size_t d = 0; d < D; d++) {
+                p[j] += (double)get(q, r, h * D + d) * (double)get(s->k, first + j, d);
+            }
+            most = fmax(most, p[j]);
+        }
+        for (size_t j = 0; p && j < n; j++) {
+            p[j] = exp(p[j] - most);
+            sum += p[j];
+        }
+        for (size_t d = 0; p && d < D; d++) {
+            double v = 0;
+            for (size_t j = 0; j < n; j++) {
+                v += p[j] / sum * (double)get(s->v, first + j, d);
+            }
+            set(out, r, h * D + d, v);
+        }
+        arena_release(x->scratch, mark);
+    }
 }
 
 static void bias_expand_forward_ref(const struct exec *x, struct mat bias, struct mat table, const int32_t *bucket) {
@@ -591,8 +660,11 @@ const struct kernels kernels_table_reference = {
     .rmsnorm_forward = rmsnorm_forward_ref,
     .rmsnorm_backward = rmsnorm_backward_ref,
     .gemm = gemm_ref,
+    .project = project_ref,
+    .quantize_rows = quantize_rows_ref,
     .attention_forward = attention_forward_ref,
     .attention_backward = attention_backward_ref,
+    .attention_step = attention_step_ref,
     .bias_expand_forward = bias_expand_forward_ref,
     .bias_expand_backward = bias_expand_backward_ref,
     .relu_forward = relu_forward_ref,

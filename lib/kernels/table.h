@@ -24,12 +24,15 @@ struct kernels {
                              const float *rrms);
     /* any */
     void (*gemm)(const struct exec *, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+    void (*project)(const struct exec *, struct mat in, const struct projection *p, size_t n); /* any; w I8 too */
+    void (*quantize_rows)(const struct exec *, struct mat q, float *scales, struct mat w);
     /* any: out, q, k, v, dout */
     void (*attention_forward)(const struct exec *, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                               const struct attention *s);
     void (*attention_backward)(const struct exec *, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
                                struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
                                const struct attention *s);
+    void (*attention_step)(const struct exec *, struct mat out, struct mat q, const struct attention_step *s); /* any: caches */
     void (*bias_expand_forward)(const struct exec *, struct mat bias, struct mat table, const int32_t *bucket);
     void (*bias_expand_backward)(const struct exec *, struct mat dtable, struct mat dbias, const int32_t *bucket);
     /* any: all from here to lerp */
@@ -56,6 +59,9 @@ struct kernels {
     void (*adafactor_update)(const struct exec *, struct mat w, struct mat r, struct mat c, struct mat m, struct mat g,
                              const struct adafactor *o);
 };
+
+/* Products of so few rows are not the BLAS's. */
+enum { FEW_ROWS_GEMM = 16, FEW_ROWS_PROJECT = 64 };
 
 extern const struct kernels kernels_table_reference; /* reference.c */
 void distill_reference(const struct exec *x, float *nll, float *smooth, float *soft, struct mat logits,

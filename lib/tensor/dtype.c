@@ -7,11 +7,11 @@
 #include <string.h>
 
 size_t dtype_size(enum dtype t) {
-    return t == DTYPE_F32 ? 4 : 2;
+    return t == DTYPE_F32 ? 4 : t == DTYPE_I8 ? 1 : 2;
 }
 
 const char *dtype_name(enum dtype t) {
-    static const char *const names[] = {[DTYPE_F32] = "F32", [DTYPE_F16] = "F16", [DTYPE_BF16] = "BF16"};
+    static const char *const names[] = {[DTYPE_F32] = "F32", [DTYPE_F16] = "F16", [DTYPE_BF16] = "BF16", [DTYPE_I8] = "I8"};
     return names[t];
 }
 

@@ -7,14 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8 /* whole numbers, which a kernel scales; no file holds them */ };
 
 size_t dtype_size(enum dtype t);
 const char *dtype_name(enum dtype t); /* "F32", as safetensors spells it */
 /* safetensors' and Python's spellings (float32, fp32, bfloat16, ...); 0 or -1 */
 int dtype_parse(const char *name, size_t n, enum dtype *out);
 
-/* n elements from one type to another, round to nearest even; NaN stays NaN, what is too large for F16 becomes infinity.
+/* n elements from one type to another, I8 apart, round to nearest even; NaN stays NaN, what is too large for F16 becomes infinity.
  * src and dst may be unaligned and must not overlap, unless they are equal and of one size. */
 void dtype_convert(void *dst, enum dtype to, const void *src, enum dtype from, size_t n);
 

@@ -1,6 +1,9 @@
 /* One decoder step for all sequences in flight, whatever their lengths: linear layers see one row per sequence, attention one
- * span per sequence, whose keys are the slot's rows of the cache, or those of the memory that it shares with others. The relative
- * bias needs no cache of its own: a query at position p reads distances 0 .. -p. */
+ * query per sequence, whose keys are the slot's rows of the cache, or those of the memory that it shares with others. The relative
+ * bias needs no cache of its own: a query at position p reads distances 0 .. -p.
+ *
+ * A step reads every weight of the decoder once, and that is its time; so layers that read one input are one call, and nothing
+ * is asked from the allocator unless a cache is full. */
 #include "t5/decode.h"
 
 #include "t5/buckets.h"
@@ -24,29 +27,37 @@ void decoding_close(struct decoding *d) {
     mem_free(d->a, d->logprobs);
 }
 
-static struct mat new_mat(const struct decoding *d, size_t rows, size_t cols, struct err *e) {
+static struct mat new_mat(const struct decoding *d, enum dtype type, size_t rows, size_t cols, struct err *e) {
     size_t n = 0;
-    struct mat m = mat_of(NULL, DTYPE_F32, rows, cols);
+    struct mat m = mat_of(NULL, type, rows, cols);
     if (size_mul(rows, cols, &n))
-        m.data = mem_aligned(d->a, n, sizeof(float), e);
+        m.data = mem_aligned(d->a, n, dtype_size(type), e);
     else
         err_set(e, ERR_NOMEM, "a cache of %zu x %zu does not fit into memory", rows, cols);
     return m;
 }
 
-/* Regions of a cache: who uses how many rows of his. */
+/* Regions of a cache: who uses how many rows of his heads. */
 struct regions {
     size_t n, room;
     const size_t *used;
 };
 
+/* The first n rows of every head of a region, a head a row. */
+static struct mat heads_of(const struct decoding *d, struct mat m, size_t room, size_t region, size_t n) {
+    m = mat_rows(m, region * d->heads * room, d->heads);
+    m.cols = n * d->d_kv;
+    m.ld = room * d->d_kv;
+    return m;
+}
+
 static void grow_mat(struct decoding *d, const struct run *r, struct mat *m, struct regions old, size_t room) {
-    struct mat grown = new_mat(d, old.n * room, r->c->inner, r->x.err);
+    struct mat grown = new_mat(d, d->cached, old.n * d->heads * room, d->d_kv, r->x.err);
     if (!grown.data)
         return;
     for (size_t i = 0; i < old.n && m->data; i++)
         if (old.used[i])
-            copy(&r->x, mat_rows(grown, i * room, old.used[i]), mat_rows(*m, i * old.room, old.used[i]));
+            copy(&r->x, heads_of(d, grown, room, i, old.used[i]), heads_of(d, *m, old.room, i, old.used[i]));
     mem_free_aligned(d->a, m->data);
     *m = grown;
 }
@@ -89,7 +100,7 @@ static int make_bias(struct decoding *d, const struct run *r, const struct t5_we
     struct arena_mark mark = arena_mark(r->acts);
     int32_t *bucket = arena_take(r->acts, d->self_room, sizeof *bucket, r->x.err);
     mem_free_aligned(d->a, d->bias.data);
-    d->bias = new_mat(d, r->c->heads, d->self_room, r->x.err);
+    d->bias = new_mat(d, DTYPE_F32, r->c->heads, d->self_room, r->x.err);
     for (size_t i = 0; bucket && i < d->self_room; i++)
         bucket[i] = bucket_of(&b, (int64_t)i - (int64_t)(d->self_room - 1));
     bias_expand_forward(&r->x, d->bias, w->decoder.bias->w, bucket);
@@ -109,7 +120,15 @@ int decoding_open(struct decoding *d, const struct run *r, const struct t5_weigh
                   size_t memories, size_t max_tokens, size_t vocab) {
     struct err *e = r->x.err;
     *d = (struct decoding){
-        .a = a, .slots = slots, .memories = memories, .layers = w->decoder.n, .max_tokens = max_tokens, .vocab = vocab};
+        .a = a,
+        .slots = slots,
+        .memories = memories,
+        .layers = w->decoder.n,
+        .vocab = vocab,
+        .heads = r->c->heads,
+        .d_kv = r->c->d_kv,
+        .cached = w->type == DTYPE_F32 && !w->int8 ? DTYPE_F32 : DTYPE_BF16,
+        .max_tokens = max_tokens};
     d->order = arena_take(r->acts, slots, sizeof *d->order, e);
     d->place = arena_take(r->acts, slots, sizeof *d->place, e);
     d->length = arena_take(r->acts, slots, sizeof *d->length, e);
@@ -138,18 +157,26 @@ int decoding_open(struct decoding *d, const struct run *r, const struct t5_weigh
     return grow_self(d, r, w, max_tokens < FIRST_ROOM ? max_tokens : FIRST_ROOM);
 }
 
+/* Rows from .. +n of packed keys or values, head by head into a memory. */
+static void store_heads(const struct decoding *d, const struct run *r, struct mat cache, size_t memory, struct mat packed,
+                        size_t from, size_t n) {
+    for (size_t h = 0; h < d->heads; h++)
+        copy(&r->x, mat_rows(cache, (memory * d->heads + h) * d->cross_room, n),
+             mat_cols(mat_rows(packed, from, n), h * d->d_kv, d->d_kv));
+}
+
 /* Cross-attention keys and values of the new inputs, from the encoder's output. */
 static void fill_cross(struct decoding *d, const struct run *r, const struct t5_weights *w, struct mat out,
                        const uint32_t *offsets, size_t n, const size_t *memory) {
-    struct mat k = run_mat(r, out.rows, r->c->inner), v = run_mat(r, out.rows, r->c->inner);
+    struct mat k = run_act(r, out.rows, r->c->inner), v = run_act(r, out.rows, r->c->inner);
     for (size_t l = 0; l < d->layers; l++) {
         const struct attention_weights *a = &w->decoder.blocks[l].cross;
         linear_forward(r, k, a->k, out, 0);
         linear_forward(r, v, a->v, out, 0);
         for (size_t i = 0; i < n && !exec_status(&r->x); i++) {
             size_t from = offsets[i] - offsets[0], rows = offsets[i + 1] - offsets[i];
-            copy(&r->x, mat_rows(d->cross[l].k, memory[i] * d->cross_room, rows), mat_rows(k, from, rows));
-            copy(&r->x, mat_rows(d->cross[l].v, memory[i] * d->cross_room, rows), mat_rows(v, from, rows));
+            store_heads(d, r, d->cross[l].k, memory[i], k, from, rows);
+            store_heads(d, r, d->cross[l].v, memory[i], v, from, rows);
         }
     }
 }
@@ -203,8 +230,8 @@ size_t decoding_begin(struct decoding *d, int32_t start, size_t memory) {
 void decoding_fork(struct decoding *d, const struct run *r, size_t from, size_t to) {
     size_t n = d->length[from], room = d->self_room;
     for (size_t l = 0; l < d->layers; l++) {
-        copy(&r->x, mat_rows(d->self[l].k, to * room, n), mat_rows(d->self[l].k, from * room, n));
-        copy(&r->x, mat_rows(d->self[l].v, to * room, n), mat_rows(d->self[l].v, from * room, n));
+        copy(&r->x, heads_of(d, d->self[l].k, room, to, n), heads_of(d, d->self[l].k, room, from, n));
+        copy(&r->x, heads_of(d, d->self[l].v, room, to, n), heads_of(d, d->self[l].v, room, from, n));
     }
     memcpy(d->ids + to * room, d->ids + from * room, n * sizeof *d->ids);
     memcpy(d->logprobs + to * room, d->logprobs + from * room, n * sizeof *d->logprobs);
@@ -226,32 +253,88 @@ const float *decoding_logprobs(const struct decoding *d, size_t slot) {
     return d->logprobs + slot * d->self_room;
 }
 
+/* What a step needs beside the caches. */
+struct step {
+    const struct run *r;
+    struct mat x, y;                           /* the stream; its norm */
+    float *rrms;                               /* of which nobody asks */
+    size_t *slot, *self, *memory, *cross;      /* of each sequence: regions of the caches and keys in them */
+    struct mat q, k, v, out, h, g;
+};
+
+static bool step_open(struct step *s, const struct decoding *d) {
+    const struct run *r = s->r;
+    size_t n = d->active, C = r->c->d_model, D = r->c->inner, F = r->c->d_ff;
+    s->slot = arena_take(r->acts, n, sizeof *s->slot, r->x.err);
+    s->self = arena_take(r->acts, n, sizeof *s->self, r->x.err);
+    s->memory = arena_take(r->acts, n, sizeof *s->memory, r->x.err);
+    s->cross = arena_take(r->acts, n, sizeof *s->cross, r->x.err);
+    s->rrms = run_vector(r, 1, n);
+    s->x = run_mat(r, n, C);
+    s->y = run_mat(r, n, C);
+    s->q = run_mat(r, n, D);
+    s->k = run_mat(r, n, D);
+    s->v = run_mat(r, n, D);
+    s->out = run_mat(r, n, D);
+    s->h = run_mat(r, n, F);
+    s->g = run_mat(r, n, F);
+    return !exec_status(&r->x);
+}
+
+static void norm(const struct step *s, const struct param *w) {
+    rmsnorm_forward(&s->r->x, s->y, s->rrms, s->x, w->w, s->r->c->eps);
+}
+
 /* x += attention of one row per active slot over its rows of the cache */
-static void attend(const struct decoding *d, const struct run *r, const struct attention_weights *a, struct mat x,
-                   struct layer_cache *c, struct attention_span *spans, bool self) {
-    struct arena_mark mark = arena_mark(r->acts);
-    size_t n = d->active, D = r->c->inner;
-    struct mat y = run_mat(r, n, x.cols), q = run_mat(r, n, D), out = run_mat(r, n, D);
-    rmsnorm_forward(&r->x, y, run_vector(r, 1, n), x, a->norm->w, r->c->eps);
-    linear_forward(r, q, a->q, y, 0);
-    if (self) {
-        struct mat k = run_mat(r, n, D), v = run_mat(r, n, D);
-        linear_forward(r, k, a->k, y, 0);
-        linear_forward(r, v, a->v, y, 0);
-        for (size_t i = 0; i < n && !exec_status(&r->x); i++) {
-            size_t row = d->order[i] * d->self_room + d->length[d->order[i]];
-            copy(&r->x, mat_rows(c->k, row, 1), mat_rows(k, i, 1));
-            copy(&r->x, mat_rows(c->v, row, 1), mat_rows(v, i, 1));
-        }
-    }
-    struct attention s = {.heads = r->c->heads, .d_kv = r->c->d_kv, .spans = spans, .n_spans = n, .causal = self};
-    if (self) {
-        s.bias = d->bias;
-        s.bias_zero = d->self_room - 1;
-    }
-    attention_forward(&r->x, out, NULL, q, c->k, c->v, &s);
-    linear_forward(r, x, a->o, out, 1);
-    arena_release(r->acts, mark);
+static void attend_self(const struct step *s, const struct decoding *d, const struct attention_weights *a,
+                        const struct layer_cache *c) {
+    const struct exec *x = &s->r->x;
+    norm(s, a->norm);
+    const struct projection p[] = {linear_projection(a->q, s->q), linear_projection(a->k, s->k), linear_projection(a->v, s->v)};
+    project(x, s->y, p, 3);
+    attention_step(x, s->out, s->q,
+                   &(struct attention_step){.heads = d->heads,
+                                            .d_kv = d->d_kv,
+                                            .room = d->self_room,
+                                            .k = c->k,
+                                            .v = c->v,
+                                            .new_k = s->k,
+                                            .new_v = s->v,
+                                            .region = s->slot,
+                                            .length = s->self,
+                                            .bias = d->bias,
+                                            .bias_zero = d->self_room - 1});
+    linear_add(s->r, s->x, a->o, s->out);
+}
+
+static void attend_memory(const struct step *s, const struct decoding *d, const struct attention_weights *a,
+                          const struct layer_cache *c) {
+    const struct exec *x = &s->r->x;
+    norm(s, a->norm);
+    const struct projection p = linear_projection(a->q, s->q);
+    project(x, s->y, &p, 1);
+    attention_step(x, s->out, s->q,
+                   &(struct attention_step){.heads = d->heads,
+                                            .d_kv = d->d_kv,
+                                            .room = d->cross_room,
+                                            .k = c->k,
+                                            .v = c->v,
+                                            .region = s->memory,
+                                            .length = s->cross});
+    linear_add(s->r, s->x, a->o, s->out);
+}
+
+static void feed_forward(const struct step *s, const struct ffn_weights *w) {
+    const struct exec *x = &s->r->x;
+    bool gated = w->gate.base != NULL;
+    norm(s, w->norm);
+    const struct projection p[] = {linear_projection(w->wi, s->h), gated ? linear_projection(w->gate, s->g) : (struct projection){0}};
+    project(x, s->y, p, gated ? 2 : 1);
+    if (!gated)
+        relu_forward(x, s->h, s->h);
+    else
+        (s->r->c->silu ? swiglu_forward : geglu_forward)(x, s->h, s->h, s->g);
+    linear_add(s->r, s->x, w->wo, s->h);
 }
 
 int decoding_step(struct decoding *d, const struct run *r, const struct t5_weights *w) {
@@ -262,31 +345,29 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
         return exec_status(&r->x);
 
     struct arena_mark mark = arena_mark(r->acts);
+    struct step s = {.r = r};
     int32_t *ids = arena_take(r->acts, n, sizeof *ids, r->x.err);
-    struct attention_span *self = arena_take(r->acts, n, sizeof *self, r->x.err),
-                          *cross = arena_take(r->acts, n, sizeof *cross, r->x.err);
-    struct mat x = run_mat(r, n, r->c->d_model), out = run_mat(r, n, r->c->d_model);
-    if (exec_status(&r->x))
+    if (!step_open(&s, d) || !ids)
         return exec_status(&r->x);
     for (size_t i = 0; i < n; i++) {
-        size_t s = d->order[i];
-        ids[i] = d->last[s];
-        self[i] = (struct attention_span){i, 1, s * d->self_room, d->length[s] + 1};
-        cross[i] = (struct attention_span){i, 1, d->memory[s] * d->cross_room, d->memory_length[d->memory[s]]};
-        d->place[s] = i;
+        size_t slot = d->order[i];
+        ids[i] = d->last[slot];
+        s.slot[i] = slot;
+        s.self[i] = d->length[slot] + 1;
+        s.memory[i] = d->memory[slot];
+        s.cross[i] = d->memory_length[d->memory[slot]];
+        d->place[slot] = i;
     }
-    embedding_forward(&r->x, x, w->shared->w, ids);
-    struct dropout none = {0};
+    embedding_forward(&r->x, s.x, w->shared->w, ids);
     for (size_t l = 0; l < d->layers; l++) {
         const struct t5_block *b = &w->decoder.blocks[l];
-        struct ffn_acts kept;
-        attend(d, r, &b->self, x, &d->self[l], self, true);
-        attend(d, r, &b->cross, x, &d->cross[l], cross, false);
-        x = ffn_sublayer(r, &kept, &b->ffn, x, none, none);
+        attend_self(&s, d, &b->self, &d->self[l]);
+        attend_memory(&s, d, &b->cross, &d->cross[l]);
+        feed_forward(&s, &b->ffn);
     }
-    rmsnorm_forward(&r->x, out, run_vector(r, 1, n), x, w->decoder.final_norm->w, r->c->eps);
+    norm(&s, w->decoder.final_norm);
     struct mat logits = mat_rows(d->logits, 0, n);
-    head_logits(r, w, logits, out);
+    head_logits(r, w, logits, s.y);
     row_lse(&r->x, d->lse, logits);
     arena_release(r->acts, mark);
     for (size_t i = 0; i < n; i++)

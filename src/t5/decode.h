@@ -7,14 +7,16 @@
 
 #include "t5/model.h"
 
-/* Keys and values of one decoder layer: slot (memory) s owns rows s * room .. of each matrix. */
+/* Keys and values of one decoder layer, as attention_step wants them: head h of slot (memory) s owns rows (s * heads + h) * room ..
+ * of each matrix. BF16 unless the weights are F32. */
 struct layer_cache {
     struct mat k, v;
 };
 
 struct decoding {
     const struct allocator *a;
-    size_t slots, active, memories, layers, vocab;
+    size_t slots, active, memories, layers, vocab, heads, d_kv;
+    enum dtype cached;
     size_t *order;                            /* [slots] the active ones first, the free ones behind */
     size_t *place;                            /* [slots] where an active one stood in `order` at the last step */
     size_t *length;                           /* [slots] tokens decoded so far; 0 if free */
@@ -24,7 +26,7 @@ struct decoding {
     size_t *memory_length, *uses;             /* [memories] tokens; slots that read it and holders of it, 0: free */
     size_t self_room, cross_room, max_tokens; /* rows of a slot, of a memory */
     struct layer_cache *self, *cross;         /* [layers] */
-    struct mat bias;                          /* [H, self_room] */
+    struct mat bias;                          /* [H, self_room] F32 */
     int32_t *ids;                             /* [slots, self_room] what was written */
     float *logprobs;                          /* and its log-probabilities */
     /* of the last step, by place in `order` */

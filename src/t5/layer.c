@@ -24,8 +24,24 @@ float *run_vector(const struct run *r, size_t rows, size_t cols) {
     return run_mat(r, rows, cols).data;
 }
 
+struct projection linear_projection(struct linear l, struct mat y) {
+    return (struct projection){.y = y, .w = l.whole.data ? l.whole : l.base->w, .scales = l.scales, .alpha = 1};
+}
+
 void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta) {
-    gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
+    if (!l.whole.data) {
+        gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
+        return;
+    }
+    struct projection p = linear_projection(l, y);
+    p.beta = beta;
+    project(&r->x, in, &p, 1);
+}
+
+void linear_add(const struct run *r, struct mat y, struct linear l, struct mat in) {
+    struct projection p = linear_projection(l, y);
+    p.beta = 1;
+    project(&r->x, in, &p, 1);
 }
 
 struct mat param_grad(const struct run *r, const struct param *p) {

@@ -12,9 +12,11 @@
 
 /* ---- weights ---- */
 
-/* y = x w^T. All linear layers are this struct: quantised weights (scales per row) and adapters become members here. */
+/* y = x w^T. All linear layers are this struct; adapters become members here. */
 struct linear {
     const struct param *base; /* w [out, in] */
+    struct mat whole;         /* the same in 8 bits, made at open and read instead of it; without memory unless asked for */
+    const float *scales;      /* [out] of its rows */
 };
 
 struct attention_weights {
@@ -62,6 +64,9 @@ struct t5_weights {
     size_t layers, *layer_first; /* [layers + 1] */
     struct map by_name;
     const struct param *shared, *head; /* equal if tied */
+    struct linear head_whole;          /* of int8 models: the head in 8 bits */
+    bool int8;                         /* linear layers and head in 8 bits, for inference alone */
+    void *quantized;                   /* memory of these */
     struct t5_stack encoder, decoder;
 
     struct safetensors *shards; /* files that stay mapped */
@@ -194,6 +199,8 @@ struct mat run_mat(const struct run *r, size_t rows, size_t cols); /* F32 */
 struct mat run_act(const struct run *r, size_t rows, size_t cols); /* of the type of activations */
 float *run_vector(const struct run *r, size_t rows, size_t cols);
 
+struct projection linear_projection(struct linear l, struct mat y); /* y = in w^T as a part of project() */
+void linear_add(const struct run *r, struct mat y, struct linear l, struct mat in); /* y += in w^T, a few rows */
 /* y = in w^T + beta y */
 void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
 struct mat param_grad(const struct run *r, const struct param *p); /* to add to; without memory if frozen */

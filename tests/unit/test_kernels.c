@@ -10,6 +10,7 @@
 
 Suite *attention_suite(void);
 Suite *loss_suite(void);
+Suite *decode_suite(void);
 Suite *distill_suite(void);
 Suite *gemm_suite(void);
 Suite *mixed_suite(void);
@@ -452,6 +453,7 @@ int main(void) {
     srunner_add_suite(r, gemm_suite());
     srunner_add_suite(r, mixed_suite());
     srunner_add_suite(r, select_suite());
+    srunner_add_suite(r, decode_suite());
     srunner_add_suite(r, slope_suite());
     return test_run(r);
 }
