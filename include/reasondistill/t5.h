@@ -17,7 +17,7 @@ extern "C" {
 
 typedef struct rsd_t5 rsd_t5;
 
-enum { RSD_F32, RSD_F16, RSD_BF16, RSD_STORED };
+enum { RSD_F32, RSD_F16, RSD_BF16, RSD_STORED, RSD_INT8 };
 
 /* Opens a Hugging Face model directory: config.json and model.safetensors (or its index with shards), F32, F16 or BF16. F32
  * weights are mapped, and copied page by page only when written to (the file never changes); others are converted to F32. The
@@ -29,8 +29,10 @@ RSD_API int rsd_t5_open(rsd_ctx *ctx, const char *dir, rsd_t5 **out);
 /* The same with the weights in memory as RSD_F32 or RSD_BF16 (half the memory; what is stored so is mapped, the rest rounded to
  * nearest even). A model of BF16 weights computes with F32 sums, keeps its activations in BF16 while training (the residual stream
  * and all gradients are F32), and in F32 otherwise. RSD_STORED: as the embedding is stored, F16 as F32; a directory of F32 or BF16
- * then takes address space but no memory until its weights are used. RSD_EUNSUPPORTED: RSD_F16, whose gradients would need
- * scaling. */
+ * then takes address space but no memory until its weights are used. RSD_INT8: linear layers and head become 8-bit whole numbers
+ * with a scale per row while the model is opened (the largest weight of a row is 127), embedding and norms stay as stored: for
+ * inference alone, in a quarter of F32's memory. Such a model is not trained, written, merged or saved (RSD_EUNSUPPORTED there);
+ * rsd_t5_param_read gives what the files hold. RSD_EUNSUPPORTED: RSD_F16, whose gradients would need scaling. */
 RSD_API int rsd_t5_open_as(rsd_ctx *ctx, const char *dir, int dtype, rsd_t5 **out);
 
 /* The same with only the first layers of each stack, which are all that is read: a model of its own, whose config says so. A look at
@@ -157,7 +159,7 @@ typedef struct rsd_t5_info {
     int64_t d_model, d_kv, d_ff, heads, encoder_layers, decoder_layers, vocab;
     int32_t dtype;        /* of the files; of the weights for a model made here */
     int32_t gated, tied;  /* 0 ReLU, 1 tanh-GELU gate, 2 SiLU gate; the head is the embedding */
-    int32_t memory_dtype; /* of the weights in memory: RSD_F32 or RSD_BF16 */
+    int32_t memory_dtype; /* of the weights in memory: RSD_F32, RSD_BF16 or RSD_INT8 */
     double dropout;
 } rsd_t5_info;
 RSD_API int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out);

@@ -107,6 +107,11 @@ void file_map_close(struct file_map *m) {
     *m = (struct file_map){0};
 }
 
+void file_map_forget(struct file_map *m) {
+    if (m->p)
+        madvise(m->p, m->n, MADV_DONTNEED);
+}
+
 bool file_exists(const char *path) {
     struct stat st;
     return lstat(path, &st) == 0;

@@ -19,6 +19,8 @@ struct file_map {
 /* Maps a regular file. With `private_write` the pages may be written; the file never changes (copy on write). */
 int file_map_open(struct file_map *m, const char *path, bool private_write, struct err *e);
 void file_map_close(struct file_map *m);
+/* Its pages need no memory until they are read again. What was written to a private map is lost. */
+void file_map_forget(struct file_map *m);
 
 bool file_exists(const char *path); /* any kind */
 bool file_is_dir(const char *path);

@@ -46,7 +46,12 @@ int cli_err(const struct err *e) {
 }
 
 int cli_model(rsd_ctx *ctx, const char *dir, rsd_t5 **m, rsd_tokenizer **tok) {
-    if (rsd_t5_open(ctx, dir, m) || rsd_tokenizer_open(ctx, dir, tok))
+    return cli_model_as(ctx, dir, "fp32", m, tok);
+}
+
+int cli_model_as(rsd_ctx *ctx, const char *dir, const char *dtype, rsd_t5 **m, rsd_tokenizer **tok) {
+    int type = *dtype == 's' ? RSD_STORED : *dtype == 'f' ? RSD_F32 : *dtype == 'b' ? RSD_BF16 : RSD_INT8;
+    if (rsd_t5_open_as(ctx, dir, type, m) || rsd_tokenizer_open(ctx, dir, tok))
         return cli_failed(ctx);
     rsd_t5_info info = {.size = sizeof info};
     rsd_t5_info_get(*m, &info);

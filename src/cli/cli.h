@@ -40,6 +40,9 @@ int cli_err(const struct err *e);
 /* Model and tokenizer of a model directory, checked to fit. 0, or EXIT_FAILED after a complaint; what was opened is in *m and
  * *tok. */
 int cli_model(rsd_ctx *ctx, const char *dir, rsd_t5 **m, rsd_tokenizer **tok);
+/* The same with the weights in memory as --dtype says, one of CLI_DTYPES. */
+#define CLI_DTYPES "stored|fp32|bf16|int8"
+int cli_model_as(rsd_ctx *ctx, const char *dir, const char *dtype, rsd_t5 **m, rsd_tokenizer **tok);
 
 /* ---- JSON Lines: one line out for each line in, in order ---- */
 

@@ -48,7 +48,7 @@ static void print_score(const char *task, const char *format, const rsd_score *s
 }
 
 int verb_eval(const struct verb *v, int argc, char **argv) {
-    const char *model = NULL, *task = NULL, *data = NULL, *format = "zs-cot", *out = NULL, *maj = NULL;
+    const char *model = NULL, *task = NULL, *data = NULL, *format = "zs-cot", *out = NULL, *maj = NULL, *dtype = "stored";
     int64_t threads = 0, shots = 4, max_tokens = 256, batch = 32, limit = 0, seed = 1, samples = 1;
     bool no_perplexity = false;
     rsd_evaluator_options o;
@@ -73,6 +73,7 @@ int verb_eval(const struct verb *v, int argc, char **argv) {
         {"--no-perplexity", ARG_FLAG, &no_perplexity, "", .help = "spare the forward pass over the gold texts"},
         {"--cache", ARG_TEXT, &o.cache, "DIR", .help = "folder of results by content: what is there is not computed again"},
         {"--seed", ARG_INT, &seed, "N", .help = "of demonstrations and samples", .min = 0, .max = 9007199254740992.0},
+        {"--dtype", ARG_TEXT, &dtype, CLI_DTYPES, .help = "of the weights in memory; int8: linear layers and head in 8 bits"},
         {"--threads", ARG_INT, &threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
         {"--out", ARG_TEXT, &out, "FILE", .help = "figures and outputs as JSON"},
     };
@@ -107,7 +108,7 @@ int verb_eval(const struct verb *v, int argc, char **argv) {
     rsd_ctx *ctx = cli_open(threads, seed);
     if (!ctx)
         return EXIT_FAILED;
-    status = cli_model(ctx, model, &m, &tok);
+    status = cli_model_as(ctx, model, dtype, &m, &tok);
     if (status)
         goto done;
     if (rsd_evaluator_open(ctx, m, tok, &o, &e)) {

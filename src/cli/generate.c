@@ -212,7 +212,7 @@ done:
 
 /* The command's options, as they stand in --help. */
 struct choices {
-    const char *model, *in, *early;
+    const char *model, *in, *early, *dtype;
     int64_t threads, max_tokens, batch, beam, n, top_k, seed, repeat;
     double temperature, top_p, length_penalty;
     bool sample, mask, logprobs, strict;
@@ -240,6 +240,7 @@ static int read_choices(struct choices *c, const struct verb *v, int argc, char 
          .max = 1024},
         {"--mask-unused", ARG_FLAG, &c->mask, "", .help = "never writes ids that the tokenizer does not have"},
         {"--logprobs", ARG_FLAG, &c->logprobs, "", .help = "adds the log-probability of each token"},
+        {"--dtype", ARG_TEXT, &c->dtype, CLI_DTYPES, .help = "of the weights in memory; int8: linear layers and head in 8 bits"},
         {"--batch", ARG_INT, &c->batch, "N", .help = "sequences in flight", .min = 1, .max = 4096},
         {"--threads", ARG_INT, &c->threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
         {"--strict", ARG_FLAG, &c->strict, "", .help = "stop at the first bad line"},
@@ -282,6 +283,7 @@ static void set_options(struct writer *w, const struct choices *c) {
 int verb_generate(const struct verb *v, int argc, char **argv) {
     struct choices c = {.in = "-",
                         .early = "heuristic",
+                        .dtype = "stored",
                         .max_tokens = 256,
                         .batch = 32,
                         .n = 1,
@@ -298,7 +300,7 @@ int verb_generate(const struct verb *v, int argc, char **argv) {
     struct writer w = {.ctx = cli_open(c.threads, c.seed)};
     if (!w.ctx)
         return EXIT_FAILED;
-    status = cli_model(w.ctx, c.model, &w.m, &w.tok);
+    status = cli_model_as(w.ctx, c.model, c.dtype, &w.m, &w.tok);
     if (status == EXIT_OK) {
         set_options(&w, &c);
         if (stream_open(&s, c.in, c.strict, &e)) {
@@ -357,12 +359,13 @@ static bool score_line(struct stream *s, rsd_ctx *ctx, rsd_t5 *m, rsd_tokenizer 
 }
 
 int verb_score(const struct verb *v, int argc, char **argv) {
-    const char *model = NULL, *in = "-";
+    const char *model = NULL, *in = "-", *dtype = "stored";
     int64_t threads = 0;
     bool strict = false;
     const struct arg args[] = {
         {"--model", ARG_TEXT, &model, "DIR", .help = "model directory with its tokenizer", .needed = true},
         {"--in", ARG_TEXT, &in, "FILE", .help = "lines to read; - is standard input"},
+        {"--dtype", ARG_TEXT, &dtype, CLI_DTYPES, .help = "of the weights in memory; int8: linear layers and head in 8 bits"},
         {"--threads", ARG_INT, &threads, "N", .help = "0: one a CPU", .min = 0, .max = 1024},
         {"--strict", ARG_FLAG, &strict, "", .help = "stop at the first bad line"},
     };
@@ -382,7 +385,7 @@ int verb_score(const struct verb *v, int argc, char **argv) {
     rsd_ctx *ctx = cli_open(threads, 1);
     if (!ctx)
         return EXIT_FAILED;
-    status = cli_model(ctx, model, &m, &tok);
+    status = cli_model_as(ctx, model, dtype, &m, &tok);
     if (status)
         goto done;
     if (stream_open(&s, in, strict, &e)) {

@@ -119,16 +119,15 @@ static int grow_self(struct decoding *d, const struct run *r, const struct t5_we
 int decoding_open(struct decoding *d, const struct run *r, const struct t5_weights *w, const struct allocator *a, size_t slots,
                   size_t memories, size_t max_tokens, size_t vocab) {
     struct err *e = r->x.err;
-    *d = (struct decoding){
-        .a = a,
-        .slots = slots,
-        .memories = memories,
-        .layers = w->decoder.n,
-        .vocab = vocab,
-        .heads = r->c->heads,
-        .d_kv = r->c->d_kv,
-        .cached = w->type == DTYPE_F32 && !w->int8 ? DTYPE_F32 : DTYPE_BF16,
-        .max_tokens = max_tokens};
+    *d = (struct decoding){.a = a,
+                           .slots = slots,
+                           .memories = memories,
+                           .layers = w->decoder.n,
+                           .vocab = vocab,
+                           .heads = r->c->heads,
+                           .d_kv = r->c->d_kv,
+                           .cached = w->type == DTYPE_F32 && !w->int8 ? DTYPE_F32 : DTYPE_BF16,
+                           .max_tokens = max_tokens};
     d->order = arena_take(r->acts, slots, sizeof *d->order, e);
     d->place = arena_take(r->acts, slots, sizeof *d->place, e);
     d->length = arena_take(r->acts, slots, sizeof *d->length, e);
@@ -256,9 +255,9 @@ const float *decoding_logprobs(const struct decoding *d, size_t slot) {
 /* What a step needs beside the caches. */
 struct step {
     const struct run *r;
-    struct mat x, y;                           /* the stream; its norm */
-    float *rrms;                               /* of which nobody asks */
-    size_t *slot, *self, *memory, *cross;      /* of each sequence: regions of the caches and keys in them */
+    struct mat x, y;                      /* the stream; its norm */
+    float *rrms;                          /* of which nobody asks */
+    size_t *slot, *self, *memory, *cross; /* of each sequence: regions of the caches and keys in them */
     struct mat q, k, v, out, h, g;
 };
 
@@ -328,7 +327,7 @@ static void feed_forward(const struct step *s, const struct ffn_weights *w) {
     const struct exec *x = &s->r->x;
     bool gated = w->gate.base != NULL;
     norm(s, w->norm);
-    const struct projection p[] = {linear_projection(w->wi, s->h), gated ? linear_projection(w->gate, s->g) : (struct projection){0}};
+    const struct projection p[] = {linear_projection(w->wi, s->h), linear_projection(gated ? w->gate : w->wi, s->g)};
     project(x, s->y, p, gated ? 2 : 1);
     if (!gated)
         relu_forward(x, s->h, s->h);
@@ -367,7 +366,7 @@ int decoding_step(struct decoding *d, const struct run *r, const struct t5_weigh
     }
     norm(&s, w->decoder.final_norm);
     struct mat logits = mat_rows(d->logits, 0, n);
-    head_logits(r, w, logits, s.y);
+    head_project(r, w, logits, s.y);
     row_lse(&r->x, d->lse, logits);
     arena_release(r->acts, mark);
     for (size_t i = 0; i < n; i++)

@@ -12,7 +12,7 @@ struct run model_run(rsd_t5 *m, bool train, struct err *e) {
                         .c = &m->w->config,
                         .train = train,
                         .recompute = train && m->remade,
-                        .act = train ? m->w->type : DTYPE_F32,
+                        .act = m->w->int8 ? DTYPE_F32 : m->w->type,
                         .drop = m->drop,
                         .step = m->drop_step};
 }
@@ -73,6 +73,10 @@ int rsd_t5_forward(rsd_t5 *m, const rsd_batch *batch, int mode) {
     m->state = T5_IDLE;
     if (mode != RSD_INFER && mode != RSD_TRAIN)
         return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_forward: mode %d: expected RSD_INFER or RSD_TRAIN", mode);
+    if (mode == RSD_TRAIN && m->w->int8)
+        return ctx_fail(m->ctx, RSD_EUNSUPPORTED,
+                        "rsd_t5_forward: weights of 8 bits are for inference: open the model as RSD_F32 or "
+                        "RSD_BF16 to train it");
     if (mode == RSD_TRAIN && model_shared(m))
         return ctx_fail(m->ctx, RSD_EBUSY,
                         "rsd_t5_forward: the weights are shared with another handle: close it before training");

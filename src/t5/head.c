@@ -11,8 +11,18 @@ static float logit_scale(const struct t5_config *c) {
     return c->scaled ? (float)(1 / sqrt((double)c->d_model)) : 1;
 }
 
+void head_project(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out) {
+    struct projection p = w->int8 ? linear_projection(w->head_whole, logits) : (struct projection){.y = logits, .w = w->head->w};
+    p.w = mat_rows(p.w, 0, logits.cols);
+    p.alpha = logit_scale(r->c);
+    project(&r->x, out, &p, 1);
+}
+
 void head_logits(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out) {
-    gemm(&r->x, logits, 0, out, 1, mat_rows(w->head->w, 0, logits.cols), logit_scale(r->c), 0);
+    if (w->int8)
+        head_project(r, w, logits, out);
+    else
+        gemm(&r->x, logits, 0, out, 1, mat_rows(w->head->w, 0, logits.cols), logit_scale(r->c), 0);
 }
 
 /* Sequences first .. return value fit into a tile. */

@@ -155,6 +155,7 @@ void weights_release(struct t5_weights *w) {
     struct allocator a = w->alloc;
     mem_free(&a, w->shards);
     mem_free_aligned(&a, w->memory);
+    mem_free_aligned(&a, w->quantized);
     mem_free_aligned(&a, w->grads);
     map_free(&w->by_name);
     str_free(&w->json);

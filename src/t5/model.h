@@ -87,6 +87,10 @@ struct t5_weights *weights_new(const struct allocator *a, struct err *e); /* ref
 void weights_release(struct t5_weights *w);
 /* Binds every tensor of the layout to the files of a model directory. weights.c */
 int weights_load(struct t5_weights *w, rsd_ctx *ctx, const char *dir, struct err *e);
+/* The linear layers and the head in 8 bits, from the weights as they are bound; `quantizes`: whether parameter i needs no other
+ * form. quantize.c */
+int weights_quantize(struct t5_weights *w, rsd_ctx *ctx, struct err *e);
+bool weights_quantizes(const struct t5_weights *w, size_t i);
 int weights_memory(struct t5_weights *w, struct err *e); /* memory for all tensors of a layout, in fp32. init.c */
 /* The value of a tensor is a pure function of (seed, its name, shape, std). init.c */
 int weights_random(struct t5_weights *w, rsd_ctx *ctx, uint64_t seed, struct err *e);
@@ -199,7 +203,7 @@ struct mat run_mat(const struct run *r, size_t rows, size_t cols); /* F32 */
 struct mat run_act(const struct run *r, size_t rows, size_t cols); /* of the type of activations */
 float *run_vector(const struct run *r, size_t rows, size_t cols);
 
-struct projection linear_projection(struct linear l, struct mat y); /* y = in w^T as a part of project() */
+struct projection linear_projection(struct linear l, struct mat y);                 /* y = in w^T as a part of project() */
 void linear_add(const struct run *r, struct mat y, struct linear l, struct mat in); /* y += in w^T, a few rows */
 /* y = in w^T + beta y */
 void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
@@ -228,6 +232,8 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *k, const 
 
 /* Logits of decoder outputs: the first logits.cols ids of the vocabulary. head.c */
 void head_logits(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out);
+/* The same for a few rows, whose bits do not depend on each other. */
+void head_project(const struct run *r, const struct t5_weights *w, struct mat logits, struct mat out);
 
 /* ---- stacks (stack.c, encoder.c, decoder.c) ---- */
 

@@ -54,22 +54,23 @@ static int make(rsd_ctx *ctx, const struct origin *o, rsd_t5 **out) {
     if (dtype == RSD_F16)
         return ctx_fail(ctx, RSD_EUNSUPPORTED,
                         "weights in memory are RSD_F32 or RSD_BF16: the gradients of F16 would need scaling");
-    if (dtype != RSD_F32 && dtype != RSD_BF16 && (dtype != RSD_STORED || is_config))
-        return ctx_fail(ctx, RSD_EINVAL, "dtype %d: expected RSD_F32 or RSD_BF16", dtype);
+    if (dtype != RSD_F32 && dtype != RSD_BF16 && dtype != RSD_INT8 && (dtype != RSD_STORED || is_config))
+        return ctx_fail(ctx, RSD_EINVAL, "dtype %d: expected RSD_F32, RSD_BF16 or RSD_INT8", dtype);
     if (!is_config && !file_is_dir(path))
         return ctx_fail(ctx, RSD_ENOTFOUND, "%s: no such model directory", path);
     w = weights_new(&ctx->alloc, &e);
     if (!w)
         goto done;
     w->type = dtype == RSD_BF16 ? DTYPE_BF16 : DTYPE_F32;
-    w->type_stored = dtype == RSD_STORED;
+    w->int8 = dtype == RSD_INT8;
+    w->type_stored = dtype == RSD_STORED || w->int8;
     if (!is_config && file_join(&ctx->alloc, &config, &e, path, "config.json"))
         goto done;
     if (t5_config_read(&w->config, is_config ? path : config, &w->alloc, &e) || cut(&w->config, o, &e))
         goto done;
     if (is_config ? weights_random(w, ctx, o->seed, &e) : weights_load(w, ctx, path, &e))
         goto done;
-    if (weights_json(w, &e))
+    if ((w->int8 && weights_quantize(w, ctx, &e)) || weights_json(w, &e))
         goto done;
     m = model_new(ctx, w, &e);
 done:
@@ -140,7 +141,7 @@ int rsd_t5_info_get(const rsd_t5 *m, rsd_t5_info *out) {
                      .decoder_layers = (int64_t)c->decoder_layers,
                      .vocab = (int64_t)c->vocab,
                      .dtype = types[m->w->dtype],
-                     .memory_dtype = types[m->w->type],
+                     .memory_dtype = m->w->int8 ? RSD_INT8 : types[m->w->type],
                      .gated = c->gated + c->silu,
                      .tied = c->tied,
                      .dropout = c->dropout};

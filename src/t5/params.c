@@ -14,6 +14,8 @@ int params_acquire(rsd_t5 *m, size_t layer, bool write, struct param **out, size
     struct t5_weights *w = m->w;
     if (layer >= w->layers)
         return err_set(e, ERR_INVALID, "layer %zu of %zu", layer, w->layers);
+    if (write && w->int8)
+        return err_set(e, ERR_UNSUPPORTED, "weights of 8 bits cannot be written: open the model as RSD_F32 or RSD_BF16");
     if (write && model_shared(m))
         return err_set(e, ERR_BUSY, "the weights are shared with another handle: close it before writing them");
     *out = &w->params[w->layer_first[layer]];

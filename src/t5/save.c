@@ -95,6 +95,10 @@ int rsd_t5_save(rsd_t5 *m, const char *dir, int dtype, const char *tokenizer_pat
     static const enum dtype types[] = {[RSD_F32] = DTYPE_F32, [RSD_F16] = DTYPE_F16, [RSD_BF16] = DTYPE_BF16};
     if (!dir || !*dir || dtype < RSD_F32 || dtype > RSD_BF16)
         return ctx_fail(m->ctx, RSD_EINVAL, "rsd_t5_save: no directory, or a dtype that is none of RSD_F32, RSD_F16, RSD_BF16");
+    if (m->w->int8)
+        return ctx_fail(m->ctx, RSD_EUNSUPPORTED,
+                        "rsd_t5_save: weights of 8 bits are made while a model is opened and have no file: "
+                        "copy the directory, or open it as RSD_STORED");
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/')
         n--;

@@ -200,8 +200,8 @@ static int check_surplus(const struct loader *l, struct err *e) {
     return 0;
 }
 
-static bool stays_mapped(const struct t5_weights *w, const struct safetensor *t) {
-    return t->dtype == w->type && (uintptr_t)t->data % dtype_size(t->dtype) == 0;
+static bool stays_mapped(const struct t5_weights *w, size_t i, const struct safetensor *t) {
+    return weights_quantizes(w, i) || (t->dtype == w->type && (uintptr_t)t->data % dtype_size(t->dtype) == 0);
 }
 
 static int bind(struct loader *l, struct err *e) {
@@ -211,7 +211,7 @@ static int bind(struct loader *l, struct err *e) {
         const struct safetensor *t = find_param(l, i, &shard, e);
         if (e->code || check_tensor(l, i, t, shard, e))
             return e->code;
-        converted += stays_mapped(w, t) ? 0 : w->info[i].count;
+        converted += stays_mapped(w, i, t) ? 0 : w->info[i].count;
         w->bytes += w->info[i].count * dtype_size(w->type);
         if (i == 0)
             w->dtype = t->dtype;
@@ -226,8 +226,9 @@ static int bind(struct loader *l, struct err *e) {
     for (size_t i = 0; i < w->n && !e->code; i++) {
         const struct safetensor *t = find_param(l, i, &shard, e);
         struct param *p = &w->params[i];
-        if (stays_mapped(w, t)) {
+        if (stays_mapped(w, i, t)) {
             p->w.data = t->data;
+            p->w.dtype = t->dtype;
             continue;
         }
         p->w.data = mat_cols(all, used, w->info[i].count).data;

@@ -95,10 +95,11 @@ class Batch:
 
 
 class T5(Handle):
-    """A T5 model: T5(ctx, directory), or T5.create(ctx, config, seed) with random weights; dtype fp32 or bf16: of the weights in memory."""
+    """A T5 model: T5(ctx, directory), or T5.create(ctx, config, seed) with random weights; dtype: of the weights in memory,
+    fp32, bf16, stored (as the files have them), or int8 (linear layers in 8 bits, for inference alone)."""
 
     _close = lib.rsd_t5_close
-    _dtypes = {"fp32": 0, "fp16": 1, "bf16": 2}
+    _dtypes = {"fp32": 0, "fp16": 1, "bf16": 2, "stored": 3, "int8": 4}
 
     def __init__(self, context: Context, directory: str | Path | None, _config: str | Path | None = None, _seed: int = 1,
                  dtype: str = "fp32") -> None:
