@@ -20,7 +20,7 @@
 enum {
     FEW_BYTES = 1 << 16, /* of weights in a task */
     FEW_AHEAD = 1 << 13, /* bytes between what is multiplied and what is asked for */
-    FEW_PANEL = 64,       /* rows of the input at a time: they stay in the second-level cache */
+    FEW_PANEL = 64,      /* rows of the input at a time: they stay in the second-level cache */
 };
 
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));

@@ -13,10 +13,10 @@ static inline bool is_wide(struct mat m) {
 
 /* Bytes of an element: no call, since it is asked for with every row. */
 static inline size_t width_of(struct mat m) {
-    return is_wide(m) ? sizeof(float) : sizeof(uint16_t);
+    return is_wide(m) ? sizeof(float) : m.dtype == DTYPE_I8 ? 1 : sizeof(uint16_t);
 }
 
-/* Row r from column c on, of either type. */
+/* Row r from column c on, of any type. */
 static inline void *place(struct mat m, size_t r, size_t c) {
     return (unsigned char *)m.data + (r * m.ld + c) * width_of(m);
 }

@@ -180,6 +180,7 @@ int main(void) {
     suite_add_tcase(s, t5_generate_case());
     suite_add_tcase(s, t5_derive_case());
     suite_add_tcase(s, t5_mixed_case());
+    suite_add_tcase(s, t5_int8_case());
     suite_add_tcase(s, t5_sample_case());
     suite_add_tcase(s, t5_sizes_case());
     return test_run(srunner_create(s));

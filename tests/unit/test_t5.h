@@ -12,6 +12,7 @@ TCase *t5_files_case(void);
 TCase *t5_config_case(void);
 TCase *t5_generate_case(void);
 TCase *t5_derive_case(void);
+TCase *t5_int8_case(void);
 TCase *t5_mixed_case(void);
 TCase *t5_sample_case(void);
 TCase *t5_sizes_case(void);
