@@ -23,8 +23,8 @@ enum { REG = 4, GEMM_ROWS = 4 };
 #endif
 enum { GEMM_REGS = 2, GEMM_COLS = GEMM_REGS * REG };
 
-/* A register, anywhere in memory. */
-typedef float reg __attribute__((vector_size(REG * sizeof(float)), aligned(4), may_alias));
+/* A register, anywhere in memory: pairs of BF16 begin at any even address. */
+typedef float reg __attribute__((vector_size(REG * sizeof(float)), aligned(2), may_alias));
 
 /* One call: `rows` x `cols` of c, from a panel each of a and b. A line per step is fetched from `ahead` on into the second-level
  * cache: what a later call needs, which the processor does not guess across pages. */
