@@ -176,7 +176,8 @@ def train(part: Part) -> dict:
     run = {"model": relative(start, part), "data": relative(data / c["data"] / "data", part), "out": "run", "formats": c["formats"], "loss": c["loss"],
            "steps": c["steps"], "batch_tokens": c["batch_tokens"], "optimizer": "adamw", "lr": c["lr"], "beta2": 0.98, "schedule": "linear", "warmup": 0.05, "clip": 1,
            "threads": 1, "seed": c["seed"], "share_batches": 0, "log_every": max(1, c["steps"] // 100), "save_every": max(1, c["steps"] // c["checkpoints"]),
-           "keep": 0 if c["checkpoints"] > 1 else 1, "eval_every": every, "eval": [generic_dev] if c["data"] == "generic" else [target_dev, generic_dev]}
+           "keep": 0 if c["checkpoints"] > 1 else 1, "eval_every": every, "eval_start": True,
+           "eval": [generic_dev] if c["data"] == "generic" else [target_dev, generic_dev]}
     write_json(f / "run.json", run)
     part.run("reasondistill", "train", "run.json", *(["--resume"] if (f / "run" / "run.json").is_file() else []))
     info = json.loads(part.run("reasondistill", "info", "--model", relative(model_of(part), part)))

@@ -268,6 +268,7 @@ def test_the_whole_is_killed_goes_on_and_writes_eight_entries(tmp_path: Path) ->
         assert entry["state"] == "complete" and entry["question"] and entry["rows"] and entry["summary"] and f"({entry['id']}) {entry['title']}" in said
         assert {c["key"] for c in entry["columns"]} <= {key for row in entry["rows"] for key in row}
         assert all((out / run / "metrics.jsonl").is_file() for run in entry["runs"])
+    assert all(s["x"][0] == 0 and s["x"][-1] == 8 for s in paper["entries"][0]["series"])  # from before the first step to the last
     assert len(list((out / "pictures").glob("*.svg"))) == 8  # all but the selection have curves
     third = start(out)
     assert "parts were finished earlier" in third.communicate(timeout=300)[0] and finished(out) == after
