@@ -197,6 +197,8 @@ static const char *complaint(const struct bench *b) {
         return "takes no --data: only train does";
     if (b->data && !b->model && !b->tokenizer)
         return "--data needs --tokenizer FILE or --model DIR";
+    if (is(b, "train") && !strcmp(b->dtype, "int8"))
+        return "takes no --dtype int8: weights of 8 bits are for inference";
     if (b->equal && !b->data)
         return "--equal needs --data DIR";
     return NULL;
@@ -233,7 +235,7 @@ int verb_bench(const struct verb *v, int argc, char **argv) {
         {"--batch", ARG_INT, &b->batch, "N", .help = "sequences", .min = 1, .max = 4096},
         {"--enc", ARG_INT, &b->enc, "N", .help = "encoder tokens of each", .min = 1, .max = 65536},
         {"--dec", ARG_INT, &b->dec, "N", .help = "decoder tokens of each", .min = 1, .max = 65536},
-        {"--dtype", ARG_TEXT, &b->dtype, "fp32|bf16", .help = "of weights and activations"},
+        {"--dtype", ARG_TEXT, &b->dtype, "fp32|bf16|int8", .help = "of the weights in memory; int8 is not trained"},
         {"--optimizer", ARG_TEXT, &b->optimizer, "adamw|adafactor", .help = "of train"},
         {"--fused", ARG_FLAG, &b->fused, .help = "train: update each layer during the backward pass"},
         {"--masters", ARG_FLAG, &b->masters, .help = "train: keep fp32 master weights beside bf16 ones"},

@@ -36,7 +36,7 @@ static double generate(struct bench *b, rsd_t5 *m, int32_t max_tokens, uint64_t 
 static double decoder_bytes(const rsd_t5_info *m) {
     double d = (double)m->d_model, inner = (double)(m->heads * m->d_kv), ff = (m->gated ? 3 : 2) * d * (double)m->d_ff;
     double weights = (double)m->decoder_layers * (6 * d * inner + ff) + d * (double)m->vocab;
-    return weights * (m->memory_dtype == RSD_BF16 ? 2 : 4);
+    return weights * (m->memory_dtype == RSD_INT8 ? 1 : m->memory_dtype == RSD_BF16 ? 2 : 4);
 }
 
 int bench_generate(struct bench *b) {

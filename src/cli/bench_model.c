@@ -25,7 +25,7 @@ static const struct shape shapes[] = {
 };
 
 static int memory_dtype(const struct bench *b) {
-    return !strcmp(b->dtype, "bf16") ? RSD_BF16 : RSD_F32;
+    return !strcmp(b->dtype, "bf16") ? RSD_BF16 : !strcmp(b->dtype, "int8") ? RSD_INT8 : RSD_F32;
 }
 
 /* rsd_t5_create reads a file, so one is made and removed. */
@@ -112,7 +112,7 @@ double work_gflop(const rsd_t5_info *m, const struct work *w, bool head) {
 
 struct limit bench_put_limit(struct bench *b, double seconds, double gflop, double bytes) {
     const size_t threads = (size_t)rsd_ctx_threads(b->ctx);
-    const bool wide = b->info.memory_dtype != RSD_BF16;
+    const bool wide = b->info.memory_dtype == RSD_F32;
     b->peak_rss = bench_peak_rss();
     double fp32 = peak_gflops(threads), bf16 = peak_gflops_bf16(threads);
     struct limit l = {wide || bf16 <= 0 ? fp32 : bf16, peak_read_gbs(threads)};

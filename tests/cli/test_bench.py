@@ -77,12 +77,13 @@ def test_a_random_model_writes_all_its_tokens(world: World) -> None:
     assert f["tokens"] == 2 * 6 and f["shape"] == "flan-t5-small"
 
 
-def test_generate_reads_the_decoder_for_each_token(world: World) -> None:
-    f = bench(world, f"generate {SMALL}")
+@pytest.mark.parametrize(("dtype", "size"), [("fp32", 4), ("bf16", 2), ("int8", 1)])
+def test_generate_reads_the_decoder_for_each_token(world: World, dtype: str, size: int) -> None:
+    f = bench(world, f"generate --dtype {dtype} {SMALL}")
     assert f.keys() >= COMMON | LIMIT | {"ms_per_token", "limit_ms_per_token", "share_of_ms_limit", "tokens_per_s"}
     assert 2 < f["tokens"] <= 2 * 4 and set(f["phases"]) == {"first_token", "decode"}
     decoder = 2 * (6 * 64 * 64 + 3 * 64 * 128) + 64 * 424  # weights read for each token
-    assert f["limit_ms_per_token"] == pytest.approx(4 * decoder / f["peak_read_gbs"] * 1e-6)
+    assert f["limit_ms_per_token"] == pytest.approx(size * decoder / f["peak_read_gbs"] * 1e-6)
 
 
 def test_encode_counts_no_head(world: World) -> None:
@@ -118,7 +119,8 @@ def test_text_cases_have_their_figures(world: World) -> None:
     ("generate --data data", 2, "generate takes no --data"),
     ("train --data data", 2, "--data needs --tokenizer FILE or --model DIR"),
     ("train --equal", 2, "--equal needs --data DIR"),
-    ("train --dtype fp64", 2, "--dtype takes fp32|bf16, not fp64"),
+    ("train --dtype fp64", 2, "--dtype takes fp32|bf16|int8, not fp64"),
+    ("train --dtype int8", 2, "train takes no --dtype int8"),
     ("train --batch 0", 2, "--batch takes 1 to 4096, not 0"),
     ("train --model nowhere", 1, "nowhere"),
     ("train --data nowhere --tokenizer spiece.model", 1, "nowhere"),
