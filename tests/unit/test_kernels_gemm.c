@@ -51,7 +51,8 @@ START_TEST(products_of_all_types_equal_the_reference) {
                                       {66, 29, 1601}, {300, 50, 65}, {50, 300, 33}, {20, 18, 3301}, {18, 20, 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (unsigned half = 0; half < 8; half++) {
-            for (int trans = 0; trans < 4; trans++) {
+            /* Half of the mixes for each size: each operand has both types. */
+            for (int trans = 0; trans < 4 && (i + half + half / 2 + half / 4) % 2 == 0; trans++) {
                 struct product p = {sizes[i][0], sizes[i][1], sizes[i][2], trans & 1, trans >> 1, trans & 1 ? 0 : -0.5F, half};
                 char what[96];
                 snprintf(what, sizeof what, "gemm %zu x %zu x %zu, transposes %d, BF16 operands %x", p.m, p.n, p.k, trans, half);
