@@ -34,6 +34,14 @@ def test_beams_come_best_first(world: World) -> None:
             assert math.isclose(sum(o["logprobs"]), o["logprob"], abs_tol=1e-4) and len(o["logprobs"]) - len(o["ids"]) in (0, 1)
 
 
+def test_weights_of_8_bits_write_nearly_the_same(world: World) -> None:
+    run = ("generate", "--model", "student", "--max-tokens", 5, "--logprobs")
+    stored, wide, whole = (world.lines(*run, "--dtype", dtype, stdin=LINES) for dtype in ("stored", "fp32", "int8"))
+    assert stored == wide  # the student's files are F32
+    off = [abs(a["logprobs"][0] - b["logprobs"][0]) for a, b in zip(wide, whole)]
+    assert 0 < max(off) < 0.5
+
+
 def test_an_output_is_cut_before_a_stop_string(world: World) -> None:
     plain = world.lines("generate", "--model", "student", "--max-tokens", 12, "--mask-unused", stdin=LINES)
     text = next(a["text"] for a in plain if len(a["text"]) > 4)
