@@ -24,7 +24,7 @@ enum {
 };
 
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t uvec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(64), aligned(2), may_alias));
 
 struct project_job {
     struct rows rows; /* of the input, while it is made ready */
