@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a teacher to a specialised Flan-T5 and its figures:
+# From a teacher to a specialised Flan-T5, its figures, and a report of them (for its pictures Python needs matplotlib):
 #
 #     sh examples/gsm8k/gsm8k.sh --size small --model flan-t5-small --teacher https://host/v1 --teacher-model NAME --benchmarks FOLDER [--out gsm8k-out]
 #
@@ -140,5 +140,14 @@ for file in "run-$size"/eval/before/*.json; do
     printf '%s: ' "$(basename "$file" .json)"
     reasondistill compare "$file" "$after"
 done
+
+say "the report"
+# The package of this tree; its library is the one beside the command, or what the system's linker finds.
+beside=$(dirname "$(command -v reasondistill)")/../libreasondistill.so.0
+[ -n "${REASONDISTILL_LIBRARY-}" ] || [ ! -e "$beside" ] || { REASONDISTILL_LIBRARY=$beside; export REASONDISTILL_LIBRARY; }
+head -n 1 teacher.jsonl >reply.jsonl
+run reasondistill align --tokenizer "$tokenizer" --in reply.jsonl --heatmap alignment.jsonl
+PYTHONPATH=$here/../../bindings/python${PYTHONPATH:+:$PYTHONPATH} run "$python" -m reasondistill.report "run-$size" alignment.jsonl --title "Flan-T5 $size on GSM8K" ||
+    echo "gsm8k: no report.html; everything else is there" >&2
 
 say "run directory: $PWD/run-$size"

@@ -57,9 +57,15 @@ def _die_with_the_parent() -> None:
         _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def clock(seconds: float) -> str:
+    """1:05, 1:02:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
 class Part:
-    def __init__(self, lab: Lab, name: str, config: dict, needs: Sequence[Part], work: Callable[[Part], dict]) -> None:
-        self.lab, self.name, self.config, self.needs, self.work = lab, name, config, list(needs), work
+    def __init__(self, lab: Lab, name: str, config: dict, needs: Sequence[Part], work: Callable[[Part], dict], cost: float) -> None:
+        self.lab, self.name, self.config, self.needs, self.work, self.cost = lab, name, config, list(needs), work, cost
         self.key = checksum([name, config, [n.key for n in needs]])
         self.folder = lab.parts / f"{name}-{self.key[:ROOM_OF_A_NAME]}"
         self._record: dict | None = None
@@ -108,9 +114,9 @@ class Lab:
         self._lock = threading.Condition()
         self._children: set[subprocess.Popen] = set()
 
-    def part(self, name: str, config: dict, needs: Sequence[Part], work: Callable[[Part], dict]) -> Part:
-        """A new part; the same name, configuration and needs give the one that is there."""
-        new = Part(self, name, config, needs, work)
+    def part(self, name: str, config: dict, needs: Sequence[Part], work: Callable[[Part], dict], cost: float = 1.0) -> Part:
+        """A new part; the same name, configuration and needs give the one that is there. cost: seconds it should take, to tell how long the rest will."""
+        new = Part(self, name, config, needs, work, cost)
         for old in self.all:
             if old.folder == new.folder:
                 return old
@@ -151,7 +157,8 @@ class Lab:
         total, begin = len(wanted), time.monotonic()
         if len(waiting) < total:
             self.say(f"{total - len(waiting)} of {total} parts were finished earlier")
-        running: set[str] = set()
+        running: dict[str, float] = {}  # key: cost
+        done = 0.0  # cost of what was finished in this call
         trouble: list[BaseException] = []
 
         def next_part() -> Part | None:
@@ -160,27 +167,33 @@ class Lab:
                     for p in waiting:
                         if all(n.done for n in p.needs):
                             waiting.remove(p)
-                            running.add(p.key)
+                            running[p.key] = p.cost
                             return p
                     self._lock.wait(1)
             return None
 
+        def left() -> float:
+            """Seconds that the rest takes: the costs, corrected by how long the finished ones took, which counts little in the first minute."""
+            return (sum(p.cost for p in waiting) + sum(running.values())) * (time.monotonic() - begin + 60) / (done + 60 * self.workers)
+
         def serve() -> None:
+            nonlocal done
             while (p := next_part()) is not None:
                 try:
                     p.finish()
                     with self._lock:
-                        left = len(waiting) + len(running) - 1
-                        minutes, seconds = divmod(int(time.monotonic() - begin), 60)
-                        self.say(f"[{total - left:3}/{total} {minutes:3}:{seconds:02}] {p.name}: {p.record['seconds']:.0f} s")
+                        done += running.pop(p.key)
+                        self.say(f"[{total - len(waiting) - len(running):3}/{total} {clock(time.monotonic() - begin)}, {clock(left())} left] {p.name}: {p.record['seconds']:.0f} s")
                         on_done(p)
                 except BaseException as error:  # noqa: BLE001: handed to the caller of run
                     trouble.append(error)
                 finally:
                     with self._lock:
-                        running.discard(p.key)
+                        running.pop(p.key, None)
                         self._lock.notify_all()
 
+        if len(waiting) > 1:
+            self.say(f"{len(waiting)} parts, about {clock(left())} on quiet cores")
         threads = [threading.Thread(target=serve) for _ in range(self.workers)]
         for t in threads:
             t.start()

@@ -81,6 +81,22 @@ def write_paper(plan: Plan, scale: str, command: str) -> list[dict]:
     return entries
 
 
+def write_report(plan: Plan) -> None:
+    """report.html: the entries; curves, settings and outputs of one specialised run; its checkpoints; how its first reply was aligned. Without matplotlib there is none."""
+    out, k = plan.lab.out, plan.scale.seeds[0]
+    special, target = plan.special[plan.scale.middle, k].folder, plan.data.folder / "target"
+    reply, heat = out / ".reply.jsonl", out / "alignment.jsonl"
+    with (target / "teacher.jsonl").open(encoding="utf-8") as f:
+        reply.write_text(f.readline(), encoding="utf-8")
+    plan.lab.command(out, ["reasondistill", "align", "--tokenizer", str(target / "spiece.model"), "--in", reply.name, "--heatmap", heat.name])
+    reply.unlink()
+    package = os.pathsep.join([str(ROOT / "bindings" / "python"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-m", "reasondistill.report", out / "paper.json", special / "run", plan.selects[k].folder / "select.json", heat,
+                           "--title", "The paper in miniature", "--out", out / "report.html"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package})
+    said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    print(said if done.returncode == 0 else f"no report.html: {said}", flush=True)
+
+
 def print_entries(entries: list[dict]) -> None:
     for e in entries:
         if e["state"] != "complete":
@@ -130,8 +146,10 @@ def main() -> int:
         return 1
     entries = write_paper(plan, a.scale, command)
     print_entries(entries)
+    print()
+    write_report(plan)
     spent = read_json(out / "paper.json")["parts"]["seconds_of_one_thread"]
-    print(f"\n{out / 'paper.json'}: {sum(e['state'] == 'complete' for e in entries)} of {len(entries)} entries; this call {(time.monotonic() - begin) / 60:.1f} minutes, "
+    print(f"{out / 'paper.json'}: {sum(e['state'] == 'complete' for e in entries)} of {len(entries)} entries; this call {(time.monotonic() - begin) / 60:.1f} minutes, "
           f"all parts {spent / 60:.1f} minutes of one thread")
     return 0
 

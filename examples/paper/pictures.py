@@ -1,4 +1,5 @@
-"""Line charts as SVG, without a drawing library: a picture for each entry of paper.json that has curves."""
+"""Line charts as SVG, without a drawing library: a picture for each entry of paper.json that has curves. Points that have been fitted keep apart, with the line
+through them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def chart(title: str, series: list[dict]) -> str:
                f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(series[0]["y_title"])}, %</text>')
     for i, s in enumerate(series):
         look = f'stroke="{COLOURS[i % len(COLOURS)]}" stroke-dasharray="{DASHES[i // len(COLOURS) % len(DASHES)]}"'
-        path = " ".join(f"{across(x):.1f},{down(100 * y):.1f}" for x, y in zip(s["x"], s["y"], strict=True))
+        line = list(zip(s["x"], s["y"], strict=True))
+        if "fit" in s:
+            line = [(x, s["fit"]["intercept"] + s["fit"]["slope"] * x) for x in (min(s["x"]), max(s["x"]))]
+        path = " ".join(f"{across(x):.1f},{down(100 * y):.1f}" for x, y in line)
         out.append(f'<polyline points="{path}" fill="none" stroke-width="1.6" {look}/>')
         out += [f'<circle cx="{across(x):.1f}" cy="{down(100 * y):.1f}" r="2" fill="{COLOURS[i % len(COLOURS)]}"/>' for x, y in zip(s["x"], s["y"], strict=True)]
         at = TOP + 6 + 16 * i

@@ -56,8 +56,8 @@ SCALES = {
                   alphas=(0, 0.5, 1)),
     "quick": Scale(widths=(16, 24, 32, 48), middle=32, generic_steps=1500, steps=1200, problems=8000, tasks=2000, test=200, generic_test=30, batch_tokens=2048,
                    points=8, alphas=(0, 0.25, 0.5, 0.75, 1)),
-    "default": Scale(widths=(16, 24, 32, 48, 64), middle=48),
-    "full": Scale(widths=(16, 24, 48, 64, 128, 256, 320), middle=64, generic_steps=12000, steps=12000, problems=40000, tasks=10000, test=1000, generic_test=200,
+    "default": Scale(widths=(16, 24, 32, 48, 64), middle=48, generic_steps=4000, steps=2200),
+    "full": Scale(widths=(16, 24, 48, 64, 128, 256, 320), middle=64, generic_steps=6000, steps=5000, problems=40000, tasks=10000, test=1000, generic_test=200,
                   kinds="S+- S-+ P+- P-+ PQ S*+- S*-+ S+*- S+-+ S-+- PQ+ PQ- S-+-+ S*-+- P+-+ P-+-", layers={128: 3, 256: 4, 320: 4}),
 }
 
@@ -100,6 +100,13 @@ def architectures(width: int, vocab: int) -> dict[str, dict]:
     wide = min(w for w in range(width + 4, 3 * width, 4) if w >= 1.2 * width)
     return {"2+2": base, "4+4, narrower": equal(base, narrow, 4, 4), "1+1, wider": equal(base, wide, 1, 1), "3+1": equal(base, width, 3, 1),
             "1+3": equal(base, width, 1, 3)}
+
+
+# ---- what a part should take: seconds of one of two quiet cores with AVX-512, from measured steps ----
+
+
+def cost_of_training(c: dict, parameters: int) -> float:
+    return c["steps"] * (0.012 + 7.5e-8 * parameters) * c["batch_tokens"] / 4096 + c["points"] * 0.35
 
 
 # ---- the work of each kind of part ----
@@ -319,8 +326,8 @@ class Plan:
         self.arms = arms
         self.half = {w: (self._train(f"halfgeneric-{w}", "generic", w, first, steps=s.generic_steps // 2),
                          self._special(f"halfspecial-{w}", w, first, steps=s.steps // 2)) for w in s.widths}
-        self.sweeps = {k: self.lab.part(f"sweep-{m}-{k}", {"kind": "sweep", "alphas": list(s.alphas)}, [self.data, self.generic[m, k], self.special[m, k]], sweep) for k in seeds}
-        self.selects = {k: self.lab.part(f"select-{m}-{k}", {"kind": "select"}, [self.data, self.special[m, k]], select) for k in seeds}
+        self.sweeps = {k: self.lab.part(f"sweep-{m}-{k}", {"kind": "sweep", "alphas": list(s.alphas)}, [self.data, self.generic[m, k], self.special[m, k]], sweep, cost=12) for k in seeds}
+        self.selects = {k: self.lab.part(f"select-{m}-{k}", {"kind": "select"}, [self.data, self.special[m, k]], select, cost=13) for k in seeds}
         # The middle size with its comparisons, then the other sizes, small ones first; tests follow what they test.
         for k in seeds:
             self._then(self.generic[m, k], TEST)
@@ -360,10 +367,11 @@ class Plan:
     def _train(self, name: str, data: str, width: int, seed: int, **changes: object) -> Part:
         config, needs = self._config(data, width, seed, changes), [self.data]
         config.setdefault("shape", shape(width, self._layers(width), self._layers(width), self.vocab))
-        return self.lab.part(name, config, needs, train)
+        return self.lab.part(name, config, needs, train, cost_of_training(config, parameters(config["shape"])))
 
     def _special(self, name: str, width: int, seed: int, data: str = "target", **changes: object) -> Part:
-        return self.lab.part(name, {"start": "model", **self._config(data, width, seed, changes)}, [self.data, self.generic[width, seed]], train)
+        config = {"start": "model", **self._config(data, width, seed, changes)}
+        return self.lab.part(name, config, [self.data, self.generic[width, seed]], train, cost_of_training(config, parameters(self.generic[width, seed].config["shape"])))
 
     def _config(self, data: str, width: int, seed: int, changes: dict) -> dict:
         s = self.scale

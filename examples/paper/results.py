@@ -170,14 +170,15 @@ class Results:
             y = [value_of(s) for s in scores]
             fits = [f for f in need(self.p.fit).figures["fits"] if f["series"] == key]
             rows.append({"key": key, "what": title, "slope": bootstrap(scores, lambda v: float(np.polyfit(x, v, 1)[0]), seeds_paired=False), "fits": fits,
-                         "r2": round(next(f["r2"] for f in fits if f["of"] == "accuracy"), 4), "x": [round(v, 4) for v in x], "y": [round(v, 4) for v in y]})
+                         "intercept": round(float(np.polyfit(x, y, 1)[1]), 4), "r2": round(next(f["r2"] for f in fits if f["of"] == "accuracy"), 4), "x": [round(v, 4) for v in x], "y": [round(v, 4) for v in y]})
         after, n = rows[1]["slope"], len(x)
         both = [score(self.tests(models(w)), "target") for models in (self.base, self.tuned) for w in self.s.widths]
         steeper = bootstrap(both, lambda v: float(np.polyfit(x, v[n:], 1)[0] - np.polyfit(x, v[:n], 1)[0]), seeds_paired=False)
         return {"title": "Scaling: accuracy against log10 parameters", "rows": rows, "question": "How does accuracy grow with size, before and after specialisation?",
                 "columns": [{"key": "what", "title": "accuracy of"}, {"key": "slope", "title": "slope", "unit": "accuracy for ten times the parameters"},
-                            {"key": "r2", "title": "R^2, a description of so few points"}],
-                "series": [{"name": r["what"], "x_title": "log10 parameters", "y_title": "accuracy", "x": r["x"], "y": r["y"]} for r in rows],
+                            {"key": "intercept", "title": "intercept"}, {"key": "r2", "title": "R^2, a description of so few points"}],
+                "series": [{"name": r["what"], "x_title": "log10 parameters", "y_title": "accuracy", "x": r["x"], "y": r["y"],
+                            "fit": {"slope": r["slope"]["value"], "intercept": r["intercept"]}} for r in rows],
                 "paper": "After specialisation accuracy grows about linearly with log parameters; before it the small sizes are flat.",
                 "agrees": agreement(claim(after, "more"), claim(steeper, "more")),
                 "summary": [f"{r['what']}: {100 * r['slope']['value']:.1f} points for ten times the parameters [{100 * r['slope']['low']:.1f}, {100 * r['slope']['high']:.1f}], "

@@ -4,7 +4,7 @@
 
 writes, for each of the eight kinds below, `--train` questions with their solutions, and development and test questions that no training question equals:
 
-    train.jsonl       {"id","question","answer","rationale"}, all kinds mixed
+    train.jsonl       {"id","task","question","answer","rationale"}, all kinds mixed; the task is the kind, so that in-context items show their own
     replies.jsonl     the same solutions as replies of a teacher that is certain: bodies of the completions endpoint, for `collect --teacher replay:`
     demos/KIND.jsonl  some of the training questions of one kind, to show as examples of it
     dev/KIND.jsonl, test/KIND.jsonl   {"id","input","target"}: folders for `eval --task bbh`
@@ -199,7 +199,7 @@ def reply(ident: str, item: Item) -> dict:
 
 
 def line(ident: str, item: Item) -> dict:
-    return {"id": ident, "question": item.question, "answer": item.answer, "rationale": "\n".join(item.rationale)}
+    return {"id": ident, "task": ident.split("-")[0], "question": item.question, "answer": item.answer, "rationale": "\n".join(item.rationale)}
 
 
 def words_of(texts: Iterable[str]) -> Iterator[str]:

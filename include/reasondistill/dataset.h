@@ -7,7 +7,8 @@
  * Inputs and targets end with the end token. Chain-of-thought items are replies, answer-only items are questions with an answer;
  * their targets are hard. Demonstrations come from the questions of the data set: the human solution without its calculator
  * marks, or a correct reply. They change from epoch to epoch and never have the text of the question itself, under
- * whatever id.
+ * whatever id. Where questions say their task (a key "task"; the file's name, of several files), demonstrations are of the same
+ * task if it has more than `shots` of them, else of any.
  *
  * Files of questions are read by task. Every task takes lines {"id","question"|"input","answer"|"target","rationale"}: an answer
  * may be a number, answer and rationale may be missing, other keys are passed over. "jsonl" takes nothing else; the others also

@@ -67,7 +67,8 @@ static int put(struct problem *p, struct xml *x, struct questions *q, const stru
     add_answer(&p->answer, (struct text){str_z(&p->text[ANSWER]), p->text[ANSWER].n});
     if (str_status(&p->joined, e) || str_status(&p->answer, e))
         return e->code;
-    struct question n = {{str_z(&p->id), p->id.n}, {str_z(&p->joined), p->joined.n}, {str_z(&p->answer), p->answer.n}, {"", 0}};
+    struct question n = {
+        {str_z(&p->id), p->id.n}, {str_z(&p->joined), p->joined.n}, {str_z(&p->answer), p->answer.n}, {"", 0}, 0};
     if (original_put(q, from, "asdiv-", n, e)) {
         struct err why = *e;
         err_clear(e);

@@ -159,7 +159,9 @@ static int drop(struct build *b, const struct questions *held, struct err *e) {
         struct question x = questions_get(&b->questions, i);
         int found = overlap_find(&them, x.question, &at, e);
         b->recipe.report.held_out += found > 0;
-        code = found > 0 ? 0 : found < 0 ? found : questions_put(&rest, &x, e);
+        if (found == 0 && x.task) /* numbered anew, so that there are no more tasks than questions */
+            code = questions_task(&rest, (struct text){(const char *)&x.task, sizeof x.task}, &x.task, e);
+        code = code ? code : found > 0 ? 0 : found < 0 ? found : questions_put(&rest, &x, e);
     }
     overlap_free(&them);
     if (code) {

@@ -1,5 +1,5 @@
-/* Examples are drawn by rejection from one pool for all questions: a question is told from its own by its text, so a question
- * asked twice under two ids does not give itself away. */
+/* Examples are drawn by rejection from one pool, from the part of it that has the question's task: a question is told from its own
+ * by its text, so a question asked twice under two ids does not give itself away. */
 #include "data/corpus.h"
 
 #include "core/rng.h"
@@ -53,6 +53,34 @@ static int find_twins(struct corpus *c, struct err *e) {
     return code;
 }
 
+/* Puts a pool into the order of tasks, in which equal ones stay as they are, and counts what each has. */
+static int sort_pool(struct corpus *c, int k, unsigned char *seen, struct err *e) {
+    size_t tasks = c->questions.n_tasks + 1, n = c->n_pool[k];
+    struct shelf *shelf = c->shelf[k] = mem_zero(c->a, tasks, sizeof *shelf, e);
+    uint32_t *sorted = mem_new(c->a, n, sizeof *sorted, e);
+    if (!shelf || !sorted) {
+        mem_free(c->a, sorted);
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < n; i++)
+        shelf[c->questions.task[c->pool[k][i]]].n++;
+    for (size_t t = 1; t < tasks; t++)
+        shelf[t].first = shelf[t - 1].first + shelf[t - 1].n;
+    for (size_t t = 0; t < tasks; t++)
+        shelf[t].n = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct shelf *s = &shelf[c->questions.task[c->pool[k][i]]];
+        unsigned char *mark = &seen[c->twin[c->pool[k][i]]]; /* a text of two tasks counts for the first */
+        sorted[s->first + s->n++] = c->pool[k][i];
+        s->n_texts += !(*mark & 1 << k);
+        c->n_texts[k] += !(*mark & 1 << k);
+        *mark = (unsigned char)(*mark | 1 << k);
+    }
+    mem_free(c->a, c->pool[k]);
+    c->pool[k] = sorted;
+    return 0;
+}
+
 static int fill_pools(struct corpus *c, struct err *e) {
     unsigned char *seen = mem_zero(c->a, c->questions.n, 1, e);
     for (int k = 0; k < 2; k++)
@@ -64,16 +92,15 @@ static int fill_pools(struct corpus *c, struct err *e) {
     for (size_t i = 0; i < c->questions.n; i++) {
         struct question q = questions_get(&c->questions, i);
         bool can[2] = {q.answer.n != 0, q.answer.n != 0 && (q.rationale.n || c->first_reply[i] != NO_REPLY)};
-        for (int k = 0; k < 2; k++) {
-            if (!can[k])
-                continue;
-            c->pool[k][c->n_pool[k]++] = (uint32_t)i;
-            c->n_texts[k] += !(seen[c->twin[i]] & 1 << k);
-            seen[c->twin[i]] = (unsigned char)(seen[c->twin[i]] | 1 << k);
-        }
+        for (int k = 0; k < 2; k++)
+            if (can[k])
+                c->pool[k][c->n_pool[k]++] = (uint32_t)i;
     }
+    int code = 0;
+    for (int k = 0; k < 2 && !code; k++)
+        code = sort_pool(c, k, seen, e);
     mem_free(c->a, seen);
-    return 0;
+    return code;
 }
 
 int corpus_init(struct corpus *c, const struct allocator *a, const struct recipe *recipe, struct questions *questions,
@@ -94,7 +121,7 @@ void corpus_close(struct corpus *c) {
         return;
     questions_free(&c->questions);
     shard_close(c->shard);
-    void *const blocks[] = {c->question_of, c->first_reply, c->twin, c->pool[0], c->pool[1]};
+    void *const blocks[] = {c->question_of, c->first_reply, c->twin, c->pool[0], c->pool[1], c->shelf[0], c->shelf[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         mem_free(c->a, blocks[i]);
     str_free(&c->scratch);
@@ -156,17 +183,20 @@ static bool is_taken(const struct corpus *c, size_t candidate, size_t question, 
 void corpus_demos(const struct corpus *c, int format, size_t item, size_t question, uint64_t epoch, uint32_t *out) {
     enum { TRIES = 64 };
     int k = format_has_reasoning(format);
+    struct shelf all = {0, c->n_pool[k], c->n_texts[k]}, own = c->shelf[k][c->questions.task[question]];
+    struct shelf from = own.n_texts > (size_t)c->recipe.shots ? own : all;
+    const uint32_t *pool = c->pool[k] + from.first;
     struct rng r = rng_make(c->recipe.seed, rng_mix(rng_mix((uint64_t)format, epoch), item));
     for (size_t n = 0; n < (size_t)c->recipe.shots; n++) {
         size_t at = 0;
         int tries = 0;
         do {
-            at = (size_t)rng_below(&r, c->n_pool[k]);
-        } while (is_taken(c, c->pool[k][at], question, out, n) && ++tries < TRIES);
+            at = (size_t)rng_below(&r, from.n);
+        } while (is_taken(c, pool[at], question, out, n) && ++tries < TRIES);
         /* a small pool, or one full of equal texts: the next one that fits */
-        while (is_taken(c, c->pool[k][at], question, out, n))
-            at = at + 1 < c->n_pool[k] ? at + 1 : 0;
-        out[n] = c->pool[k][at];
+        while (is_taken(c, pool[at], question, out, n))
+            at = at + 1 < from.n ? at + 1 : 0;
+        out[n] = pool[at];
     }
 }
 

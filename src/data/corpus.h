@@ -9,6 +9,10 @@
 
 enum { NO_REPLY = UINT32_MAX };
 
+struct shelf {
+    size_t first, n, n_texts;
+};
+
 struct corpus {
     const struct allocator *a;
     struct recipe recipe;
@@ -20,7 +24,8 @@ struct corpus {
     uint32_t *twin;        /* [questions] the first question with the same text (overlap.h) */
     uint32_t *pool[2];     /* questions that can be solved examples: without [0] and with [1] reasoning */
     size_t n_pool[2];
-    size_t n_texts[2]; /* different texts in the pool */
+    size_t n_texts[2];      /* different texts in the pool */
+    struct shelf *shelf[2]; /* [tasks + 1] the questions of one task in the pool, which is ordered by tasks */
     struct str scratch;
 };
 
@@ -34,8 +39,8 @@ void corpus_close(struct corpus *c); /* harmless on zeros */
 /* ERR_INVALID unless the formats of `formats` have their items, and the in-context ones enough examples. */
 int corpus_check(const struct corpus *c, uint32_t formats, struct err *e);
 
-/* Examples for item `item` of a format in one epoch: recipe.shots different questions, none with the text of `question`. A pure
- * function of its arguments and the recipe's seed. corpus_check must have passed. */
+/* Examples for item `item` of a format in one epoch: recipe.shots different questions, none with the text of `question`, all of
+ * its task if that has enough of them. A pure function of its arguments and the recipe's seed. corpus_check must have passed. */
 void corpus_demos(const struct corpus *c, int format, size_t item, size_t question, uint64_t epoch, uint32_t *out);
 
 /* One solved example, as it stands in front of a question of that format. Appended to out. */

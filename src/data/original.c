@@ -101,6 +101,9 @@ static int read_line(struct questions *q, const struct questions_from *from, con
     if ((!numbered && json_need_text(doc, "id", &x.id, e)) || json_need_text(doc, other ? "input" : "question", &x.question, e) ||
         read_answer(json_get(doc, answer), answer, number, &x.answer, e) || json_opt_text(doc, "rationale", &x.rationale, e))
         return e->code;
+    const struct json *task = json_get(doc, "task");
+    if (task && json_type(task) == JSON_TEXT && json_text(task).n && questions_task(q, json_text(task), &x.task, e))
+        return e->code;
     bool whole = gsm8k && !x.rationale.n && split_solution(x.answer, &x.rationale, &x.answer);
     if (from->task == TASK_GSM8K && numbered && !whole)
         return err_set(e, ERR_FORMAT,

@@ -18,17 +18,20 @@ void questions_start(struct questions *q, const struct allocator *a) {
     *q = (struct questions){.a = a};
     str_init(&q->bytes, a);
     map_init(&q->index, a);
+    map_init(&q->tasks, a);
 }
 
 void questions_free(struct questions *q) {
     if (!q->a)
         return;
     mem_free(q->a, q->at);
+    mem_free(q->a, q->task);
     for (size_t i = 0; i < q->n_groups; i++)
         mem_free(q->a, q->groups[i].name);
     mem_free(q->a, q->groups);
     str_free(&q->bytes);
     map_free(&q->index);
+    map_free(&q->tasks);
     *q = (struct questions){0};
 }
 
@@ -38,11 +41,24 @@ struct question questions_get(const struct questions *q, size_t i) {
     const char *p = str_z(&q->bytes) + r->at;
     for (size_t k = 0; k < PARTS; p += r->n[k], k++)
         t[k] = (struct text){p, r->n[k]};
-    return (struct question){t[ID], t[QUESTION], t[ANSWER], t[RATIONALE]};
+    return (struct question){t[ID], t[QUESTION], t[ANSWER], t[RATIONALE], q->task[i]};
 }
 
 bool questions_find(const struct questions *q, struct text id, size_t *i) {
     return map_get(&q->index, id, i);
+}
+
+int questions_task(struct questions *q, struct text name, uint32_t *task, struct err *e) {
+    size_t number = q->n_tasks + 1;
+    if (!map_get(&q->tasks, name, &number)) {
+        if (number > UINT32_MAX)
+            return err_set(e, ERR_UNSUPPORTED, "more than 2^32 tasks");
+        if (map_put(&q->tasks, name, number, e))
+            return e->code;
+        q->n_tasks = number;
+    }
+    *task = (uint32_t)number;
+    return 0;
 }
 
 int questions_put(struct questions *q, const struct question *x, struct err *e) {
@@ -54,6 +70,7 @@ int questions_put(struct questions *q, const struct question *x, struct err *e) 
         return err_set(e, ERR_FORMAT, "the id \"%.*s\" came before, as question %zu: ids must be different",
                        (int)(t[ID].n < 100 ? t[ID].n : 100), t[ID].p, before + 1);
     int code = mem_reserve(q->a, &q->at, &q->cap, q->n + 1, sizeof *q->at, e);
+    code = code ? code : mem_reserve(q->a, &q->task, &q->cap_task, q->n + 1, sizeof *q->task, e);
     code = code ? code : map_put(&q->index, t[ID], q->n, e);
     if (code)
         return code;
@@ -62,6 +79,8 @@ int questions_put(struct questions *q, const struct question *x, struct err *e) 
         r.n[k] = (uint32_t)t[k].n;
         str_add(&q->bytes, t[k].p, t[k].n);
     }
+    q->n_tasks = x->task > q->n_tasks ? x->task : q->n_tasks;
+    q->task[q->n] = x->task;
     q->at[q->n++] = r;
     return str_status(&q->bytes, e);
 }
@@ -219,7 +238,10 @@ static int add_file(void *user, const char *path, struct err *e) {
 
 int questions_add(struct questions *q, const struct questions_from *from, struct err *e) {
     struct adding x = {q, from};
-    return questions_files(from, q->a, add_file, &x, e);
+    int code = questions_files(from, q->a, add_file, &x, e);
+    for (size_t i = 0; i < q->n && !code && q->n_groups > 1; i++)
+        code = q->task[i] ? 0 : questions_task(q, text_of(q->groups[questions_group(q, i)].name), &q->task[i], e);
+    return code;
 }
 
 int questions_read(struct questions *q, const struct allocator *a, const struct questions_from *from, struct err *e) {
@@ -251,6 +273,8 @@ int questions_save(const struct questions *q, const char *path, struct err *e) {
         return code;
     code = section_put(&o, "questions", 0, q->at, q->n * sizeof *q->at, e);
     code = code ? code : section_put(&o, "text", 0, str_z(&q->bytes), q->bytes.n, e);
+    if (!code && q->n_tasks)
+        code = section_put(&o, "tasks", 0, q->task, q->n * sizeof *q->task, e);
     code = code ? code : section_commit(&o, e);
     section_abort(&o);
     return code;
@@ -258,15 +282,23 @@ int questions_save(const struct questions *q, const char *path, struct err *e) {
 
 int questions_load(struct questions *q, const struct allocator *a, const char *path, struct err *e) {
     struct section_in in;
-    const void *records, *text;
-    size_t n, n_text;
+    const void *records, *text, *tasks = NULL;
+    size_t n, n_text, n_tasks = 0;
     questions_start(q, a);
     int code = section_open(&in, path, SECTION_QUESTIONS, e); /* names the path */
     if (code)
         return code;
     code = section_find(&in, "questions", 0, sizeof(struct question_at), &records, &n, e);
     code = code ? code : section_find(&in, "text", 0, 1, &text, &n_text, e);
+    for (size_t i = 0; i < in.n && !code; i++) /* earlier versions had none */
+        if (!strncmp(in.entries[i].name, "tasks", sizeof in.entries[i].name))
+            code = section_find(&in, "tasks", 0, sizeof *q->task, &tasks, &n_tasks, e);
+    if (!code && tasks && n_tasks != n)
+        code = err_set(e, ERR_FORMAT, "section tasks: %zu tasks of %zu questions", n_tasks, n);
     uint64_t at = 0;
+    for (size_t i = 0; i < n && tasks && !code; i++)
+        if (((const uint32_t *)tasks)[i] > n)
+            code = err_set(e, ERR_FORMAT, "section tasks: record %zu is not possible", i);
     for (size_t i = 0; i < n && !code; i++) {
         struct question_at r = ((const struct question_at *)records)[i];
         struct text t[PARTS];
@@ -279,7 +311,7 @@ int questions_load(struct questions *q, const struct allocator *a, const char *p
             at += r.n[k];
         }
         if (!code) {
-            struct question x = {t[ID], t[QUESTION], t[ANSWER], t[RATIONALE]};
+            struct question x = {t[ID], t[QUESTION], t[ANSWER], t[RATIONALE], tasks ? ((const uint32_t *)tasks)[i] : 0};
             code = questions_put(q, &x, e);
         }
     }

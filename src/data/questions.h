@@ -15,9 +15,10 @@ const char *task_name(int task); /* "gsm8k", ..., "jsonl"; NULL for no task. Sta
 /* TASK_... of a name, or ERR_INVALID with the names there are. */
 int task_find(const char *name, int *task, struct err *e);
 
-/* answer and rationale are empty where there is none. */
+/* answer and rationale are empty where there is none; task is 1, 2, ... by name, 0 where it is not said. */
 struct question {
     struct text id, question, answer, rationale;
+    uint32_t task;
 };
 
 /* The questions of one file: first .. first of the next group. */
@@ -29,9 +30,12 @@ struct question_group {
 struct questions {
     const struct allocator *a;
     struct question_at *at;
-    size_t n, cap;
+    uint32_t *task; /* [n] */
+    size_t n, cap, cap_task;
     struct str bytes;
     struct map index; /* id -> number */
+    struct map tasks; /* name -> task */
+    size_t n_tasks;   /* the largest task there is */
     struct question_group *groups;
     size_t n_groups, cap_groups;
 };
@@ -50,13 +54,15 @@ struct questions_from {
  *     asdiv       XML: Problem with ID, Body, Question, Answer; "9 (apples)" is 9
  *     svamp       an array of {"ID","Body","Question","Answer"}
  *     bbh         an object with "examples": [{"input","target"}]
- * What has no id of its own gets one of task, file and number: "gsm8k_train-0", "bbh-word_sorting-0". Errors name file and
- * place: what is no such record, an id that came before, an empty id or question. */
+ * What has no id of its own gets one of task, file and number: "gsm8k_train-0", "bbh-word_sorting-0". The task of a question is what
+ * its line says in "task", else, of several files, the file's name. Errors name file and place: what is no such record, an id that
+ * came before, an empty id or question. */
 int questions_read(struct questions *q, const struct allocator *a, const struct questions_from *from, struct err *e);
 /* Several of them into one, started with questions_start. After a failure questions_free. */
 void questions_start(struct questions *q, const struct allocator *a);
 int questions_add(struct questions *q, const struct questions_from *from, struct err *e);
-int questions_put(struct questions *q, const struct question *x, struct err *e); /* one more of the last group */
+int questions_put(struct questions *q, const struct question *x, struct err *e);          /* one more of the last group */
+int questions_task(struct questions *q, struct text name, uint32_t *task, struct err *e); /* the number of a task's name */
 
 void questions_free(struct questions *q);                           /* harmless after a failed read, or on zeros */
 struct question questions_get(const struct questions *q, size_t i); /* borrowed */
@@ -67,7 +73,7 @@ size_t questions_group(const struct questions *q, size_t i); /* of a question th
 int questions_files(const struct questions_from *from, const struct allocator *a,
                     int (*f)(void *user, const char *path, struct err *e), void *user, struct err *e);
 
-/* The binary form (section.h, kind 2), read without parsing. Groups are not kept. */
+/* The binary form (section.h, kind 2), read without parsing. Groups are not kept, nor the names of tasks. */
 int questions_save(const struct questions *q, const char *path, struct err *e);
 int questions_load(struct questions *q, const struct allocator *a, const char *path, struct err *e);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -101,6 +102,17 @@ def test_ten_questions_from_a_recorded_teacher_to_a_comparison(tmp_path: Path) -
     trained = {json.loads(row)["question"] for row in (out / "train.jsonl").read_text().splitlines()}
     held = {json.loads(row)["question"] for name in ("dev", "test") for row in (out / name / "gsm8k.jsonl").read_text().splitlines()}
     assert len(trained) == 10 and len(held) == 12 and not trained & held
+    # The report has what was measured before and after; without matplotlib the script says so and ends well.
+    page = out / "run-small" / "report.html"
+    if not importlib.util.find_spec("matplotlib"):
+        assert "report.html needs matplotlib" in said
+    elif "REASONDISTILL_LIBRARY" in os.environ:
+        text = page.read_text(encoding="utf-8")
+        for part in ("Before and after", "Training", "Development sets along run-small", "Alignment", "Outputs", "Configuration", "run-small/run.json"):
+            assert f">{part}<" in text, part
+        assert "gsm8k zs-cot" in text or "gsm8k ic-cot" in text and text.count("<img ") >= 6
+        page.unlink()
     # The same command again: nothing is asked, made, trained or tested twice.
     again = run(*command, cwd=tmp_path)
+    assert page.exists() == (bool(importlib.util.find_spec("matplotlib")) and "REASONDISTILL_LIBRARY" in os.environ)
     assert "(10 were there already)" in again and "$ reasondistill eval" not in again and "$ reasondistill init" not in again

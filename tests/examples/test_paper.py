@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import json
 import os
 import re
@@ -86,6 +88,7 @@ def expected(kind: str, question: str) -> str:
 
 def test_answers_of_generic_tasks_are_right(made: Path) -> None:
     for row in lines(made / "train.jsonl"):
+        assert row["task"] == row["id"].split("-")[0]
         assert row["answer"] == expected(row["id"].split("-")[0], row["question"]), row
     for kind in tasks.KINDS:
         for row in lines(made / "test" / f"{kind}.jsonl"):
@@ -109,6 +112,32 @@ def test_same_options_same_generic_tasks(made: Path, tmp_path: Path) -> None:
         tasks.write(tmp_path / name, train=200, dev=10, test=20, seed=seed)
     assert (tmp_path / "again" / "replies.jsonl").read_bytes() == (made / "replies.jsonl").read_bytes()
     assert (tmp_path / "other" / "replies.jsonl").read_bytes() != (made / "replies.jsonl").read_bytes()
+
+
+PYTHON_CAN = "REASONDISTILL_LIBRARY" in os.environ  # load the library of this build
+
+
+def python_package() -> None:
+    package = str(FOLDER.parent / "bindings" / "python")
+    if package not in sys.path:
+        sys.path.insert(0, package)
+
+
+@pytest.mark.skipif(not PYTHON_CAN, reason="no library for Python")
+def test_in_context_items_show_examples_of_their_own_kind(made: Path, tmp_path: Path) -> None:
+    python_package()
+    import reasondistill as rd
+
+    word_problems(tmp_path / "words", "--words", str(made / "words.txt"))
+    kinds = {"".join(row["question"].split()): row["id"].split("-")[0] for row in lines(made / "train.jsonl")}
+    with rd.Context() as ctx, rd.Tokenizer(ctx, tmp_path / "words" / "spiece.model") as tok:
+        rd.build_dataset(ctx, made / "train.jsonl", None, tmp_path / "data", formats=1 << 2, shots=2)
+        with rd.Dataset(ctx, tmp_path / "data", tok, {"ic-ao": 1}) as data:
+            batches = [data.batch(i).arrays for i in range(10)]
+            texts = [tok.decode(x["enc_ids"][a:b]) for x in batches for a, b in zip(x["enc_offsets"][:-1], x["enc_offsets"][1:])]
+    shown = [[kinds["".join(re.split(r"\bA:", q)[0].split())] for q in text.split("Q:")[1:]] for text in texts]
+    assert len(shown) > 20 and all(len(k) == 3 and len(set(k)) == 1 for k in shown), shown
+    assert {k[0] for k in shown} == set(tasks.KINDS)
 
 
 def test_replies_of_generic_tasks_join_to_their_text(made: Path) -> None:
@@ -230,6 +259,14 @@ def test_a_chart_has_a_line_for_each_series_and_escapes_its_names() -> None:
     assert pictures.ticks(0, 70) == [0, 20, 40, 60]
 
 
+def test_a_chart_of_fitted_points_has_the_line_through_them() -> None:
+    points = {"name": "a", "x_title": "x", "y_title": "y", "x": [0, 1, 2], "y": [0.0, 0.6, 0.6]}
+    line = {**points, "y": [0.1, 0.4, 0.7]}
+    drawn = pictures.chart("A", [{**points, "fit": {"slope": 0.3, "intercept": 0.1}}, line])
+    straight = re.findall(r'points="([^"]*)"', drawn)
+    assert straight[0].split() == [straight[1].split()[0], straight[1].split()[-1]] and drawn.count("<circle") == 6
+
+
 # ---- the whole, killed and gone on with ----
 
 
@@ -272,6 +309,22 @@ def test_the_whole_is_killed_goes_on_and_writes_eight_entries(tmp_path: Path) ->
     assert len(list((out / "pictures").glob("*.svg"))) == 8  # all but the selection have curves
     third = start(out)
     assert "parts were finished earlier" in third.communicate(timeout=300)[0] and finished(out) == after
+    if not PYTHON_CAN:
+        return
+    python_package()
+    from reasondistill.report import read_material, sections_of
+
+    scaling = next(s for s in sections_of(read_material([out / "paper.json"])) if s.title == paper["entries"][1]["title"])
+    fits = [line for b in scaling.blocks for line in getattr(b, "lines", []) if line.name.endswith(": fit")]
+    x, y = (np.array([row[k] for row in paper["entries"][1]["rows"]]) for k in ("x", "y"))
+    assert len(fits) == 5 and all(f.y == pytest.approx(b, abs=0.01) for f, b in zip(fits, y, strict=True))  # two sizes: the line meets both
+    if importlib.util.find_spec("matplotlib"):
+        page = (out / "report.html").read_text(encoding="utf-8")
+        for part in (*(entry["title"] for entry in paper["entries"]), "Training", "Outputs", "Configuration", "Alignment", "What each rule keeps"):
+            assert f">{html.escape(part)}" in page, part
+        assert "report.html: " in said and page.count("<img ") > 20
+    else:
+        assert "no report.html: report: report.html needs matplotlib" in said
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

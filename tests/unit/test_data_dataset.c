@@ -144,6 +144,66 @@ START_TEST(examples_never_contain_the_question) {
 }
 END_TEST
 
+/* Whom a question is shown: those of its own task, of all where that has not enough. The task is said by the lines, or by the files
+ * of a folder; a held-out question that is left out does not mix them up. */
+START_TEST(examples_are_of_the_questions_own_task) {
+    static const char *const task[] = {"add", "sort", "few"};
+    for (int folder = 0; folder < 2; folder++) {
+        rsd_ctx *ctx;
+        struct corpus c;
+        struct err e = {0};
+        struct str lines[4];
+        const char *dir = test_dir(), *questions = test_path(dir, "questions"), *held = test_path(dir, "held.jsonl");
+        ck_assert_int_eq(rsd_ctx_open(NULL, &ctx), RSD_OK);
+        ck_assert(!folder || !dir_make(questions, &e));
+        for (size_t t = 0; t < 4; t++)
+            str_init(&lines[t], &mem_std);
+        for (int i = 0; i < 23; i++) { /* two of the last task are not enough for two examples */
+            size_t t = i >= 21 ? 2 : (size_t)i % 2;
+            str_addf(&lines[folder ? t : 3], "{\"id\":\"%s-%d\",%s%s%s\"question\":\"What %d?\",\"answer\":\"%d\"}\n", task[t], i,
+                     folder ? "" : "\"task\":\"", folder ? "" : task[t], folder ? "" : "\",", i, i);
+        }
+        for (size_t t = 0; t < 3 && folder; t++)
+            test_write(test_path(questions, (const char *const[]){"b.jsonl", "c.jsonl", "a.jsonl"}[t]), lines[t].p, lines[t].n);
+        if (!folder)
+            test_write(questions, lines[3].p, lines[3].n);
+        const char item[] = "{\"id\":\"h\",\"question\":\"What 0?\",\"answer\":\"0\"}\n";
+        test_write(held, item, strlen(item));
+        rsd_build_options o;
+        rsd_build_options_init(&o, sizeof o);
+        o.questions = questions;
+        o.out = test_path(dir, "DATA");
+        o.formats = 1u << RSD_FORMAT_IC_AO;
+        o.shots = 2;
+        o.hold_out = &held;
+        o.n_hold_out = 1;
+        o.drop_held_out = 1;
+        ck_assert_msg(!rsd_dataset_build(ctx, &o, NULL), "%s", rsd_ctx_error(ctx));
+        ck_assert_msg(!corpus_open(&c, &mem_std, o.out, &e), "%s", e.text);
+        ck_assert_uint_eq(c.questions.n, 22);
+        size_t other = 0;
+        for (uint64_t epoch = 0; epoch < 50; epoch++)
+            for (size_t q = 0; q < c.questions.n; q++) {
+                uint32_t demos[RECIPE_SHOTS_MAX];
+                char own = *questions_get(&c.questions, q).id.p;
+                corpus_demos(&c, RSD_FORMAT_IC_AO, q, q, epoch, demos);
+                for (size_t i = 0; i < 2; i++) {
+                    ck_assert_uint_ne(demos[i], q);
+                    if (own == 'f')
+                        other += *questions_get(&c.questions, demos[i]).id.p != 'f';
+                    else
+                        ck_assert_int_eq(*questions_get(&c.questions, demos[i]).id.p, own);
+                }
+            }
+        ck_assert_uint_gt(other, 100);
+        corpus_close(&c);
+        for (size_t t = 0; t < 4; t++)
+            str_free(&lines[t]);
+        rsd_ctx_close(ctx);
+    }
+}
+END_TEST
+
 /* Parts laid end to end are the pieces of the whole text. */
 START_TEST(parts_make_the_pieces_of_the_whole) {
     SKIP_WITHOUT_DATA();
@@ -555,6 +615,7 @@ Suite *data_dataset_suite(void) {
     tcase_add_test(t, texts_are_those_of_the_reference);
     tcase_add_test(t, examples_follow_the_templates);
     tcase_add_test(t, examples_never_contain_the_question);
+    tcase_add_test(t, examples_are_of_the_questions_own_task);
     tcase_add_test(t, parts_make_the_pieces_of_the_whole);
     tcase_add_test(t, any_batch_can_be_the_first);
     tcase_add_test(t, epochs_cover_every_item);

@@ -41,12 +41,13 @@ def training(runs: Sequence[Run]) -> Section:
     s = Section("Training")
     rows: list[list[Cell]] = []
     for r in runs:
-        c, last = r.config, r.metrics[-1] if r.metrics else {}
+        steps = [m for m in r.metrics if "loss" in m]  # the other lines are evaluations
+        c, last = r.config, steps[-1] if steps else {}
         loss = c.get("loss")
         formats = c.get("formats")
         rows.append([r.name, ", ".join(f"{k} {v:g}" for k, v in formats.items()) if isinstance(formats, dict) else str(formats),
                      loss if isinstance(loss, str) else json.dumps(loss), c.get("optimizer"), number(c.get("lr")), last.get("step"), last.get("loss"),
-                     round(sum(number(m.get("seconds")) for m in r.metrics) / max(1, len(r.metrics)), 4) if r.metrics else None])
+                     round(sum(number(m.get("seconds")) for m in steps) / len(steps), 4) if steps else None])
     s.blocks.append(Table("Runs", ("run", "formats", "loss", "optimizer", "learning rate", "steps done", "last loss", "seconds a step"), rows))
     for key, title, log in METRICS:
         lines = []
@@ -118,7 +119,7 @@ def outputs(v: Json, title: str) -> Block | None:
 def examples(runs: Sequence[Run]) -> Section | None:
     s = Section("Outputs", [f"The first {OUTPUTS} right and the first {OUTPUTS} wrong ones of each set."])
     for r in runs:
-        for v in r.after or [v for _, _, v in r.during[-1:]]:
+        for v in r.after or [v for step, _, v in r.during if step == r.during[-1][0]]:
             b = outputs(v, f"{r.name}: {label(v)}")
             if b:
                 s.blocks.append(b)

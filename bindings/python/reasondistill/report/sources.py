@@ -101,6 +101,7 @@ def read_run(directory: Path) -> Run:
             run.during.append((int(step[1]), step[2], _evaluation(path)))
         else:
             run.after.append(_evaluation(path))
+    run.after += [_evaluation(path) for path in sorted((directory / "eval" / "after").glob("*.json"))]
     run.before = [_evaluation(path) for path in sorted((directory / "eval" / "before").glob("*.json"))]
     run.during.sort(key=lambda d: d[0])
     return run
