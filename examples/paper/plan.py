@@ -191,7 +191,13 @@ def train(part: Part) -> dict:
     rows = [json.loads(row) for row in (f / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     metrics = [m for m in rows if "grad_norm" in m]  # the steps; the other lines are evaluations
     return {"parameters": info["parameters"]["total"], "loss": metrics[-1]["loss"], "train_seconds": round(median(m["seconds"] for m in metrics) * c["steps"], 1),
-            "curve": {name: curve(f / "run" / "eval", name) for name in ("target", "generic")}}
+            "curve": {name: curve(f / "run" / "eval", name) for name in ("target", "generic")}, "right": right_along(f / "run" / "eval", "target")}
+
+
+def right_along(folder: Path, name: str) -> list[str]:
+    """Which items were right at each point of the curve, as figures_of says it."""
+    files = sorted(folder.glob(f"step-*-{name}.json"), key=lambda p: int(p.name.split("-")[1]))
+    return ["".join("01"[i["correct"]] for i in read_json(p)["items"]) for p in files]
 
 
 def curve(folder: Path, name: str) -> list[list[float]]:

@@ -110,7 +110,7 @@ def test_ten_questions_from_a_recorded_teacher_to_a_comparison(tmp_path: Path) -
         text = page.read_text(encoding="utf-8")
         for part in ("Before and after", "Training", "Development sets along run-small", "Alignment", "Outputs", "Configuration", "run-small/run.json"):
             assert f">{part}<" in text, part
-        assert "gsm8k zs-cot" in text or "gsm8k ic-cot" in text and text.count("<img ") >= 6
+        assert "gsm8k zs-cot" in text and "gsm8k ic-cot" in text and text.count("<img ") >= 6
         page.unlink()
     # The same command again: nothing is asked, made, trained or tested twice.
     again = run(*command, cwd=tmp_path)

@@ -206,6 +206,16 @@ def test_a_finished_part_is_not_computed_again_and_another_configuration_is_anot
     assert calls == ["first", "second"] * 2
 
 
+def test_progress_tells_how_long_the_rest_takes(tmp_path: Path) -> None:
+    said: list[str] = []
+    l = lab.Lab(tmp_path, 1, "build", said.append)
+    parts = [l.part(f"p{i}", {}, [], lambda p: {}, cost=600) for i in range(3)]
+    l.run(parts)
+    assert said[0] == "3 parts, about 30:00 on quiet cores"
+    rest = [60 * int(m[1]) + int(m[2]) for row in said[1:] if (m := re.search(r", (\d+):(\d\d) left\] p", row))]
+    assert 200 > rest[0] > rest[1] > rest[2] == 0  # they took no time: what is left is corrected
+
+
 def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     l = a_lab(tmp_path)
     part = l.part("bad", {}, [], lambda p: {"said": p.run("sh", "-c", "echo why; exit 3")})
@@ -235,6 +245,19 @@ def test_the_interval_covers_seeds_that_differ() -> None:
     seeds = [np.stack([np.arange(300) < n for n in (30, 150, 270)]).astype(float)]
     width = lambda s: results.accuracy(s)["high"] - results.accuracy(s)["low"]  # noqa: E731
     assert width(seeds) > 3 * width(steady)
+
+
+def test_steps_saved_are_those_between_the_curves_with_an_interval() -> None:
+    x = list(range(0, 1100, 100))
+    along = lambda late, seed: np.stack([(np.random.default_rng([seed, k]).random((11, 300)) < np.clip((np.array(x)[:, None] - late) / 800, 0, 1)) for k in range(3)]).astype(float)  # noqa: E731
+    early, late = along(0, 1), along(150, 2)
+    saved = results.steps_saved(x, early, late)
+    assert saved["levels"] == [0.1, 0.25, 0.5, 0.75, 0.9] and saved["value"] == pytest.approx(150, abs=30) and 80 < saved["low"] < saved["value"] < saved["high"] < 220
+    assert results.steps_saved(x, late, early)["value"] == -saved["value"]
+    same = results.steps_saved(x, along(0, 3), along(0, 4))
+    assert same["low"] < 0 < same["high"]
+    assert results.steps_saved(x, early, 0 * late) is None  # no level that both reach
+    assert results.step_of([0, 10, 20], [0.0, 0.2, 0.6], 0.4) == pytest.approx(15) and results.step_of([0, 10], [0.1, 0.2], 0.5) == 10
 
 
 def test_sets_weigh_the_same_whatever_their_size() -> None:
