@@ -8,6 +8,7 @@ folder and a finished one is never computed again. `part.json` appears last, who
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -113,6 +114,7 @@ class Lab:
         self._stop = threading.Event()
         self._lock = threading.Condition()
         self._children: set[subprocess.Popen] = set()
+        self._alive = None  # a locked file that every command has open
 
     def part(self, name: str, config: dict, needs: Sequence[Part], work: Callable[[Part], dict], cost: float = 1.0) -> Part:
         """A new part; the same name, configuration and needs give the one that is there. cost: seconds it should take, to tell how long the rest will."""
@@ -123,13 +125,24 @@ class Lab:
         self.all.append(new)
         return new
 
+    def wait_for_orphans(self) -> None:
+        """The commands of a driver that was killed save and end by themselves: nothing begins before they have."""
+        if self._alive is None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._alive = (self.out / ".alive").open("a")
+        try:
+            fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.say("waiting for the last commands of a call that was killed")
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
+
     def command(self, folder: Path, command: list[str]) -> str:
         with self._lock:
             if self._stop.is_set():
                 raise Stopped
             child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                      encoding="utf-8", errors="replace", env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-                                     preexec_fn=_die_with_the_parent if _prctl else None)
+                                     pass_fds=[self._alive.fileno()] if self._alive else [], preexec_fn=_die_with_the_parent if _prctl else None)
             self._children.add(child)
         output, _ = child.communicate()
         with self._lock:

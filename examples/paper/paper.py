@@ -132,6 +132,7 @@ def main() -> int:
     lab.python, lab.generator = sys.executable, generator_digest()
     signal.signal(signal.SIGINT, lab.stop)
     signal.signal(signal.SIGTERM, lab.stop)
+    lab.wait_for_orphans()
     plan = Plan(lab, SCALES[a.scale])
     command = "sh examples/paper.sh" + ("" if a.scale == "default" else f" --{a.scale}")
     try:

@@ -224,6 +224,24 @@ def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path) -> No
     assert not part.done and "why" in (part.folder / "log.txt").read_text()
 
 
+def test_commands_of_a_killed_driver_end_before_the_next_call_begins_one(tmp_path: Path) -> None:
+    script = (f"import sys; sys.path.insert(0, {str(FOLDER / 'paper')!r}); import lab, pathlib; l = lab.Lab(pathlib.Path({str(tmp_path)!r}), 1, 'b');"
+              "l.wait_for_orphans(); l.command(l.out, ['sh', '-c', 'trap : TERM; touch begun; sleep 1.5; sleep 1; touch ended'])")
+    driver = subprocess.Popen([sys.executable, "-c", script])
+    limit = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < limit:
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    said: list[str] = []
+    l = lab.Lab(tmp_path, 1, "build", said.append)
+    l.wait_for_orphans()
+    assert said == ["waiting for the last commands of a call that was killed"] and (tmp_path / "ended").exists()
+    l.command(tmp_path, ["true"])
+    lab.Lab(tmp_path / "other", 1, "build", said.append).wait_for_orphans()
+    assert len(said) == 1
+
+
 # ---- statistics ----
 
 
