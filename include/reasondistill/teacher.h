@@ -51,17 +51,26 @@ typedef struct rsd_teacher_options {
     int32_t retries;          /* after the first try; default 5 */
     const char *system;       /* system message of chat requests; NULL: none */
     size_t system_len;
-    const char *stop;       /* JSON: a string, or a list of strings */
-    const char *extra;      /* JSON object: more members of each request; one named like ours replaces it, null takes it away */
-    const char *headers;    /* more headers, a line "Name: value" each */
-    const char *key_header; /* header that holds the bare key, such as "api-key"; NULL: "Authorization: Bearer KEY" */
-    const char *ca_file;    /* certificates to trust instead of the system's, PEM; NULL: the system's */
-    double top_p;           /* default 1: not sent */
+    const char *stop;  /* JSON: a string, or a list of strings */
+    const char *extra; /* JSON object: more members of each request; one named like ours replaces it, null takes it away */
+    /* More headers, a line "Name: value" each. Values of headers whose names speak of keys (authorization, key, token, secret,
+     * cookie, password, credential), from 8 characters on, are kept as the API key is: over plain http they go to this machine
+     * only, and where an endpoint repeats them they are overwritten by '*' before anything is read or written. */
+    const char *headers;
+    const char *key_header;     /* header that holds the bare key, such as "api-key"; NULL: "Authorization: Bearer KEY" */
+    const char *ca_file;        /* certificates to trust instead of the system's, PEM; NULL: the system's */
+    double top_p;               /* default 1: not sent */
     double first_byte_timeout;  /* seconds until an answer begins; 0 (default): as `timeout`, for models think in silence */
     double requests_per_minute; /* 0 (default): as the endpoint allows */
     double tokens_per_minute;   /* of prompt and completion; 0 (default): as the endpoint allows */
     double price_prompt, price_completion; /* money for a million tokens, for `cost` and `budget`; default 0 */
-    double budget;          /* money that this run may spend; 0 (default): any. No request starts that could pass it. */
+    /* Money that this run may spend; 0 (default): any. No request starts that could pass it beside those in flight: its prompt is
+     * reckoned at two bytes a token, or fewer if an answer told of fewer, and each of its samples at max_tokens (or what `extra`
+     * has in its place; without any limit RSD_EINVAL). What an answer says it took takes the place of that; one that says
+     * nothing is counted: the prompt as reckoned, the tokens listed, or two bytes of text a token. So the budget can be passed
+     * only by what the prompts of the requests in flight at once take beyond two bytes a token, before the first answer tells,
+     * and by what an endpoint charges for requests that failed, of which nobody tells. */
+    double budget;
     uint64_t budget_tokens; /* the same in tokens */
     uint64_t max_body;      /* bytes of one answer after decompression; default 64 MiB */
     int32_t per_request;   /* samples that one request asks for at most; default 64. Endpoints that give fewer are asked again. */
@@ -71,6 +80,9 @@ typedef struct rsd_teacher_options {
     /* So many requests in a row, default 3, that fail for good (after their retries) because no connection comes about, with no
      * answer in between, stop the run: the host is not there. 0: all questions are tried. More retries sit out longer outages. */
     uint64_t unreachable;
+    /* Seconds, default 3600: so long a wait an endpoint may ask for (Retry-After). After a 429 or 503 the whole client pauses
+     * until then, not only the request that was told. An endpoint that asks for more stops the run, see rsd_teacher_poll. */
+    double max_wait;
 } rsd_teacher_options;
 RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);
 
@@ -97,8 +109,10 @@ RSD_API int rsd_teacher_submit(rsd_teacher *t, const rsd_question *q);
  * RSD_EREFUSED, RSD_ENOLOGPROBS, RSD_EFORMAT: one request has finally failed (counted; the text says which question); call
  * again for the others. RSD_EIO: the store cannot be written: stop.
  * A final 401, 403 or a quota that is used up (RSD_EREFUSED), a certificate that does not hold or a host that is not there
- * (RSD_ENETWORK, option `unreachable`) and a budget that does not hold another request stop the run: no request is started any
- * more, what is in flight is still handed out, then comes RSD_END with `stopped` set in the stats. */
+ * (RSD_ENETWORK, option `unreachable`), a budget that does not hold another request, and an endpoint that asks to wait longer
+ * than option `max_wait` (RSD_EREFUSED, once; the text says until when, as `come_back` in the stats does; the samples are queued
+ * again and not counted as failed) stop the run: no request is started any more, what is in flight is still handed out, then
+ * comes RSD_END with `stopped` set in the stats. A run with the same store goes on from there. */
 RSD_API int rsd_teacher_poll(rsd_teacher *t, int wait_ms, const rsd_reply **reply);
 
 /* For a host with an event loop of its own: what to wait for instead of waiting in rsd_teacher_poll.
@@ -133,7 +147,8 @@ enum {
     RSD_STOPPED_ASKED /* rsd_teacher_stop */,
     RSD_STOPPED_BUDGET,
     RSD_STOPPED_REFUSED,
-    RSD_STOPPED_UNREACHABLE
+    RSD_STOPPED_UNREACHABLE,
+    RSD_STOPPED_WAIT /* the endpoint asked for a longer wait than max_wait */
 };
 
 typedef struct rsd_teacher_stats {
@@ -145,6 +160,7 @@ typedef struct rsd_teacher_stats {
     uint64_t requests, stopped;                /* requests started; RSD_STOPPED_* */
     uint64_t api;                              /* RSD_API_*: what is spoken; AUTO until the first answer tells */
     double cost;                               /* of the tokens, by the prices given */
+    uint64_t come_back; /* with RSD_STOPPED_WAIT: when the endpoint asked to come back, seconds since 1970; else 0 */
 } rsd_teacher_stats;
 RSD_API int rsd_teacher_stats_get(const rsd_teacher *t, rsd_teacher_stats *out);
 

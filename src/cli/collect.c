@@ -96,9 +96,12 @@ static int work(rsd_ctx *ctx, rsd_teacher *t, bool priced, rsd_teacher_stats *s)
 }
 
 static int collect(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, bool priced) {
-    static const char *const ends[] = {"", "stopped", "stopped: the budget holds no further request",
+    static const char *const ends[] = {"",
+                                       "stopped",
+                                       "stopped: the budget holds no further request",
                                        "stopped: no request to this endpoint would do better",
-                                       "stopped: the endpoint cannot be reached"};
+                                       "stopped: the endpoint cannot be reached",
+                                       "stopped: the endpoint asked for a longer wait than --max-wait"};
     uint64_t questions = 0;
     rsd_teacher_stats s = {.size = sizeof s};
     int status = submit_all(t, ctx, questions_path, UINT64_MAX, &questions);
@@ -400,6 +403,8 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
         {"--retries", ARG_INT, &a.retries, "N", .help = "of one request after its first try", .min = 0, .max = 1000},
         {"--unreachable", ARG_INT, &a.unreachable, "N",
          .help = "stop after N requests in a row whose tries all found no connection; 0: never", .min = 0, .max = 1000000},
+        {"--max-wait", ARG_NUMBER, &o.max_wait, "SECONDS",
+         .help = "pause as long as the endpoint asks, up to this; stop where it asks for more", .min = 0, .max = 1e9},
         {"--timeout", ARG_NUMBER, &o.timeout, "SECONDS", .help = "for one request", .min = 0.001, .max = 86400},
         {"--connect-timeout", ARG_NUMBER, &o.connect_timeout, "SECONDS", .help = "for a connection", .min = 0.001, .max = 86400},
         {"--first-byte-timeout", ARG_NUMBER, &o.first_byte_timeout, "SECONDS", .help = "until an answer begins; 0: any", .min = 0,

@@ -9,9 +9,12 @@
 #include "teacher/policy.h"
 #include "text/answer.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-enum { MESSAGE_MAX = 4096 };
+enum { MESSAGE_MAX = 4096, LONG_PAUSE = 60 /* seconds */ };
 
 /* ---- out ---- */
 
@@ -31,10 +34,10 @@ static int start(rsd_teacher *t, size_t at, struct err *e) {
 }
 
 /* Tokens that a request for n samples takes: as far as can be told, and at most. A prompt is counted with two bytes a token,
- * where three to five are usual. */
+ * where three to five are usual, until an answer tells of more. */
 static void reckon(const rsd_teacher *t, size_t prompt_bytes, size_t n, double *likely, double *most) {
-    double prompt = (double)prompt_bytes / 2, each = t->ask.max_tokens;
-    *most = prompt + (double)n * each;
+    double prompt = (double)prompt_bytes * t->per_byte, each = t->ask.max_tokens;
+    *most = prompt + (double)(n > t->drawn_least ? n : t->drawn_least) * t->each_most;
     if (t->sampled > 0)
         each = (double)t->stats.completion_tokens / t->sampled;
     *likely = prompt + (double)n * each;
@@ -54,7 +57,8 @@ static int compose(rsd_teacher *t, struct slot *s, struct err *e) {
         (rc = request_hash(&t->ask, t->dialect, p, &t->ctx->alloc, s->hash, e)))
         goto done;
     s->prompt_points = (int64_t)bytes_points(p);
-    reckon(t, p.n, s->range.n, &s->tokens, &s->most);
+    s->prompt_bytes = request_prompt_size(&t->ask, q->question_len);
+    reckon(t, s->prompt_bytes, s->range.n, &s->tokens, &s->most);
     s->request = (struct request){.path = t->dialect->path,
                                   .body = {str_z(&s->body), s->body.n},
                                   .hash = s->hash,
@@ -146,6 +150,7 @@ int teacher_fill(rsd_teacher *t, double now, struct err *e) {
         struct slot *s = &t->slots[i];
         int rc = 0;
         if (s->state == SLOT_SLEEPING && s->wake <= now) {
+            reckon(t, s->prompt_bytes, s->range.n, &s->tokens, &s->most);
             if ((v = may_start(t, s->tokens, s->most, now)) != GO)
                 continue;
             s->state = SLOT_FREE;
@@ -154,7 +159,7 @@ int teacher_fill(rsd_teacher *t, double now, struct err *e) {
         } else if (s->state == SLOT_FREE && t->first_range < t->n_ranges && (t->probe == PROBE_KNOWN || t->sleeping == 0)) {
             struct range r = next_range(t);
             double likely, most;
-            reckon(t, t->ask.prefix.n + t->ask.system.n + t->questions[r.question].question_len, r.n, &likely, &most);
+            reckon(t, request_prompt_size(&t->ask, t->questions[r.question].question_len), r.n, &likely, &most);
             if ((v = may_start(t, likely, most, now)) == GO)
                 rc = load(t, i, e);
         }
@@ -245,19 +250,60 @@ static int take_choices(rsd_teacher *t, const struct slot *s, const struct json 
         int rc = body_reply(t->ctx, doc, choice, *got, s->prompt_points, &r, &why);
         if (rc)
             err_within(&why, "choices[%zu]", *got);
-        else
-            *tokens += r->n_tokens;
+        *tokens += rc ? (uint64_t)t->each_most : r->n_tokens > 0 ? r->n_tokens : (r->text.n + 1) / 2;
         if ((rc = take_reply(t, s, s->range.first + (int64_t)*got, r, rc, &why, e)))
             return rc;
     }
     return 0;
 }
 
+/* "2026-01-31 23:59:59 UTC", or nothing for times that no calendar knows. */
+static void format_time(uint64_t at, char *out, size_t size) {
+    struct tm day;
+    time_t x = (time_t)at;
+    *out = 0;
+    if (at < UINT64_C(1) << 37 && gmtime_r(&x, &day))
+        snprintf(out, size, " (%04d-%02d-%02d %02d:%02d:%02d UTC)", day.tm_year + 1900, day.tm_mon + 1, day.tm_mday, day.tm_hour,
+                 day.tm_min, day.tm_sec);
+}
+
+/* The endpoint wants none of this client for longer than it may wait: nothing is given up, the run ends here. */
+static int come_back(rsd_teacher *t, const struct slot *s, double wait, struct err *why, struct err *e) {
+    struct text id = question_id(&t->questions[s->range.question]);
+    char when[64];
+    int rc = teacher_queue(t, s->range, e);
+    if (rc || t->stats.stopped)
+        return rc;
+    wait = wait < 1e15 ? ceil(wait) : 1e15;
+    t->stats.come_back = (uint64_t)time(NULL) + (uint64_t)wait;
+    format_time(t->stats.come_back, when, sizeof when);
+    err_within(why, "question %.*s, sample %lld: the endpoint asks to come back in %.0f seconds%s, option max_wait allows %g",
+               (int)(id.n < 100 ? id.n : 100), id.p, (long long)s->range.first, wait, when, t->o.max_wait);
+    if (!t->failure.code)
+        t->failure = *why;
+    return teacher_stop(t, RSD_STOPPED_WAIT, e);
+}
+
+/* A long pause is told, once: a run that nobody watches must not look like one that hangs. */
+static void tell_pause(rsd_teacher *t, const struct policy_facts *facts, double wait) {
+    char when[64];
+    double until = clock_seconds() + wait;
+    if (wait < LONG_PAUSE || until < t->held_until + LONG_PAUSE || (facts->status != 429 && facts->status != 503))
+        return;
+    t->held_until = until;
+    format_time((uint64_t)time(NULL) + (uint64_t)wait, when, sizeof when);
+    log_write(&t->ctx->log, LOG_WARN, "the endpoint asks to wait %.0f seconds: the run goes on after that%s", wait, when);
+}
+
 /* Another try later, or the end for this request, or for all. */
 static int again_or_never(rsd_teacher *t, struct slot *s, const struct policy_facts *facts, struct err *why, struct err *e) {
-    struct policy_verdict v = policy_decide(facts, s->tries, (unsigned)t->o.retries, rng_uniform(&t->rng));
+    struct policy_verdict v = policy_decide(facts, s->tries, (unsigned)t->o.retries, t->o.max_wait, rng_uniform(&t->rng));
     if (v.retry && t->stats.stopped)
         return teacher_queue(t, s->range, e);
+    if (v.come_back)
+        return come_back(t, s, v.wait, why, e);
+    if (v.retry)
+        tell_pause(t, facts, v.wait);
     if (v.retry) {
         s->state = SLOT_SLEEPING;
         s->wake = clock_seconds() + v.wait;
@@ -290,6 +336,8 @@ static int try_chat(rsd_teacher *t, struct slot *s, struct err *e) {
     int rc;
     t->probe = PROBE_CHAT;
     t->dialect = &dialect_chat;
+    if (!affordable(t, s->most))
+        return teacher_queue(t, s->range, e);
     if ((rc = compose(t, s, e)))
         return rc;
     return start(t, (size_t)(s - t->slots), e);
@@ -299,9 +347,11 @@ static bool other_dialect_may_help(const rsd_teacher *t, int status) {
     return t->probe == PROBE_COMPLETIONS && (status == 400 || status == 404 || status == 405 || status == 422 || status == 501);
 }
 
-/* An endpoint that refuses several samples at once may give them one by one. */
-static bool one_may_help(const rsd_teacher *t, const struct slot *s, int status) {
-    return (status == 400 || status == 422) && s->range.n > 1 && !t->many_work;
+/* An endpoint that refuses several samples at once may give them one by one; llama.cpp's server refuses with status 500, which
+ * elsewhere passes. */
+static bool one_may_help(const rsd_teacher *t, const struct slot *s, int status, const char *message) {
+    return (status == 400 || status == 422 || (status == 500 && strstr(message, "one completion choice"))) && s->range.n > 1 &&
+           !t->many_work;
 }
 
 /* An error instead of replies: its error object if it has one, else the beginning of whatever it is. */
@@ -311,22 +361,26 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
     struct str message;
     struct err why = {0};
     int rc;
-    if (out->should_retry != 1 && one_may_help(t, s, out->status)) {
+    str_init(&message, &t->ctx->alloc);
+    if (json_parse(out->body.p, out->body.n, &doc, NULL) || !body_error(doc, &message, &facts.type, &facts.code))
+        str_add(&message, out->body.p, out->body.n < MESSAGE_MAX ? out->body.n : MESSAGE_MAX);
+    if (out->should_retry != 1 && one_may_help(t, s, out->status, str_z(&message))) {
         t->max_samples = 1;
-        return teacher_queue(t, s->range, e);
+        rc = teacher_queue(t, s->range, e);
+        goto done;
     }
-    if (out->should_retry != 1 && other_dialect_may_help(t, out->status) && !t->stats.stopped)
-        return try_chat(t, s, e);
+    if (out->should_retry != 1 && other_dialect_may_help(t, out->status) && !t->stats.stopped) {
+        rc = try_chat(t, s, e);
+        goto done;
+    }
     if (t->probe == PROBE_CHAT &&
         t->text_only) { /* completions without log-probabilities it is: told as such, where they are needed */
         t->probe = PROBE_KNOWN;
         t->dialect = &dialect_completions;
-        return teacher_queue(t, s->range, e);
+        rc = teacher_queue(t, s->range, e);
+        goto done;
     }
     facts.broken_body = out->status >= 200 && out->status < 300;
-    str_init(&message, &t->ctx->alloc);
-    if (json_parse(out->body.p, out->body.n, &doc, NULL) || !body_error(doc, &message, &facts.type, &facts.code))
-        str_add(&message, out->body.p, out->body.n < MESSAGE_MAX ? out->body.n : MESSAGE_MAX);
     err_set(&why, RSD_EREFUSED, "HTTP status %d: %.250s", out->status, message.n > 0 ? str_z(&message) : "no message");
     if (t->probe == PROBE_CHAT) { /* neither dialect: the next question may fare better */
         t->probe = PROBE_COMPLETIONS;
@@ -334,6 +388,7 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
         err_within(&why, "neither /completions nor /chat/completions gives a reply");
     }
     rc = again_or_never(t, s, &facts, &why, e);
+done:
     json_free(doc);
     str_free(&message);
     return rc;
@@ -343,13 +398,14 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
 static void count_usage(rsd_teacher *t, const struct slot *s, const struct json *doc, size_t got, uint64_t counted) {
     int64_t prompt = -1, completion = -1;
     body_usage(doc, &prompt, &completion);
-    uint64_t p = prompt >= 0 ? (uint64_t)prompt : (uint64_t)(s->most - (double)s->range.n * t->ask.max_tokens),
+    uint64_t p = prompt >= 0 ? (uint64_t)prompt : (uint64_t)ceil((double)s->prompt_bytes * t->per_byte),
              c = completion >= 0 ? (uint64_t)completion : counted;
+    if (prompt >= 0 && s->prompt_bytes > 0)
+        t->per_byte = fmax(t->per_byte, (double)prompt / (double)s->prompt_bytes);
     t->stats.prompt_tokens += p;
     t->stats.completion_tokens += c;
     t->stats.cost =
         ((double)t->stats.prompt_tokens * t->o.price_prompt + (double)t->stats.completion_tokens * t->o.price_completion) / 1e6;
-    t->answered += 1;
     t->sampled += (double)got;
     pace_settled(&t->pace, s->tokens, (double)(p + c));
 }
@@ -407,8 +463,10 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
         rc = take_refusal(t, s, out, e);
         goto done;
     }
-    if (!rc && !choice)
+    if (!rc && !choice) {
         rc = err_set(&why, RSD_EFORMAT, "\"choices\" is empty");
+        count_usage(t, s, doc, 0, 0);
+    }
     if (rc) { /* cut, or no reply at all: as if the transfer had failed */
         err_within(&why, "the body of the answer (%zu bytes)", out->body.n);
         rc = again_or_never(t, s, &facts, &why, e);
@@ -416,6 +474,7 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
     }
     if (t->probe == PROBE_COMPLETIONS && !t->stats.stopped && t->o.top_logprobs > 0 && lacks_logprobs(t, s, doc, choice)) {
         t->text_only = true;
+        count_usage(t, s, doc, 0, (uint64_t)t->each_most); /* it is paid for all the same */
         rc = try_chat(t, s, e);
         goto done;
     }
@@ -436,16 +495,21 @@ done:
     return rc;
 }
 
-/* A server may repeat the key in what it answers, and what it answers is kept: overwritten here, before anything is read, cut
+/* A server may repeat the keys in what it answers, and what it answers is kept: overwritten here, before anything is read, cut
  * to length or written. */
-static int take_out_key(rsd_teacher *t, struct outcome *out, struct str *clean, struct err *e) {
-    if (!key_blank(&t->key, out->body, NULL))
-        return 0;
-    str_add(clean, out->body.p, out->body.n);
-    if (str_status(clean, e))
-        return ERR_NOMEM;
-    key_blank(&t->key, out->body, clean->p);
-    out->body = (struct text){clean->p, clean->n};
+static int take_out_keys(rsd_teacher *t, struct outcome *out, struct str *clean, struct err *e) {
+    const struct text body = out->body;
+    for (size_t i = 0; i <= t->given.n; i++) {
+        const struct str *key = i < t->given.n ? &t->given.all[i] : &t->key;
+        if (!key_blank(key, body, NULL))
+            continue;
+        if (clean->n == 0)
+            str_add(clean, body.p, body.n);
+        if (str_status(clean, e))
+            return ERR_NOMEM;
+        key_blank(key, body, clean->p);
+        out->body = (struct text){clean->p, clean->n};
+    }
     return 0;
 }
 
@@ -474,8 +538,9 @@ int teacher_take(rsd_teacher *t, const struct outcome *came, struct err *e) {
     }
     str_init(&clean, &t->ctx->alloc);
     if (!t->transport->instant)
-        pace_heard(&t->pace, out.kind == OUTCOME_BODY ? out.status : 0, out.retry_after, &out.pace, clock_seconds());
-    int rc = take_out_key(t, &out, &clean, e);
+        pace_heard(&t->pace, out.kind == OUTCOME_BODY ? out.status : 0, out.retry_after <= t->o.max_wait ? out.retry_after : -1,
+                   &out.pace, clock_seconds());
+    int rc = take_out_keys(t, &out, &clean, e);
     if (!rc)
         rc = take(t, s, &out, e);
     str_free(&clean);

@@ -436,11 +436,9 @@ static bool is_name(struct text t) {
 
 /* Headers that hold a key by their name. */
 static bool holds_secret(const char *lines) {
-    static const char *const names[] = {"authorization:", "api-key:", "x-api-key:", "cookie:", "proxy-authorization:"};
     for (const char *p = lines; p && *p; p += strcspn(p, "\n"), p += *p == '\n')
-        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-            if (strncasecmp(p, names[i], strlen(names[i])) == 0)
-                return true;
+        if (key_in_header((struct text){p, strcspn(p, ":\n")}))
+            return true;
     return false;
 }
 

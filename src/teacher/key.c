@@ -6,8 +6,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum { KEY_MAX = 64 * 1024 };
+enum { KEY_MAX = 64 * 1024, SHORTEST = 8 /* of a key in a header */ };
 
 static int check(struct str *key, const char *what, const char *name, struct err *e) {
     while (key->n > 0 && memchr(" \t\r", key->p[key->n - 1], 3))
@@ -46,6 +47,76 @@ void key_wipe(struct str *key) {
     str_free(key);
 }
 
+static bool has_part(struct text name, const char *part) {
+    const size_t n = strlen(part);
+    for (size_t at = 0; at + n <= name.n; at++)
+        if (strncasecmp(name.p + at, part, n) == 0)
+            return true;
+    return false;
+}
+
+bool key_in_header(struct text name) {
+    static const char *const parts[] = {"authorization", "auth-",  "-auth",    "key",       "token",
+                                        "secret",        "cookie", "password", "credential"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        found = found || has_part(name, parts[i]);
+    return found && !has_part(name, "idempotency-key");
+}
+
+static struct text trim(struct text t) {
+    while (t.n > 0 && memchr(" \t\"", *t.p, 3))
+        t = (struct text){t.p + 1, t.n - 1};
+    while (t.n > 0 && memchr(" \t\r\";", t.p[t.n - 1], 5))
+        t.n--;
+    return t;
+}
+
+static int keep(struct keys *k, const struct allocator *a, struct text key, struct err *e) {
+    key = trim(key);
+    if (key.n < SHORTEST)
+        return 0;
+    int rc = mem_reserve(a, (void *)&k->all, &k->cap, k->n + 1, sizeof *k->all, e);
+    if (rc)
+        return rc;
+    struct str *s = &k->all[k->n++];
+    str_init(s, a);
+    str_add(s, key.p, key.n);
+    return str_status(s, e);
+}
+
+/* A value, and the parts of it that an endpoint may repeat alone: behind "Bearer ", and behind each "name=" of cookies. */
+static int keep_parts(struct keys *k, const struct allocator *a, struct text name, struct text value, struct err *e) {
+    const char *p = value.p, *end = value.p + value.n;
+    int rc = keep(k, a, value, e);
+    if (!rc && has_part(name, "authorization") && (p = memchr(value.p, ' ', value.n)))
+        return keep(k, a, (struct text){p, (size_t)(end - p)}, e);
+    while (!rc && has_part(name, "cookie") && p < end && (p = memchr(p, '=', (size_t)(end - p)))) {
+        const char *stop = memchr(p, ';', (size_t)(end - p));
+        rc = keep(k, a, (struct text){p + 1, (size_t)((stop ? stop : end) - p - 1)}, e);
+        p = stop ? stop : end;
+    }
+    return rc;
+}
+
+int keys_given(struct keys *k, const struct allocator *a, const char *lines, struct err *e) {
+    int rc = 0;
+    for (const char *p = lines; p && *p && !rc; p += strcspn(p, "\n"), p += *p == '\n') {
+        const size_t n = strcspn(p, "\n");
+        const struct text name = {p, strcspn(p, ":\n")};
+        if (name.n < n && key_in_header(name))
+            rc = keep_parts(k, a, name, trim((struct text){p + name.n + 1, n - name.n - 1}), e);
+    }
+    return rc;
+}
+
+void keys_wipe(struct keys *k, const struct allocator *a) {
+    for (size_t i = 0; i < k->n; i++)
+        key_wipe(&k->all[i]);
+    mem_free(a, k->all);
+    *k = (struct keys){0};
+}
+
 /* The character that the JSON escape at p stands for, and its length; 0: none that a key may hold. */
 static size_t escape(const char *p, size_t n, char *out) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
@@ -55,6 +126,10 @@ static size_t escape(const char *p, size_t n, char *out) {
     *out = p[1];
     if (memchr("\"\\/", p[1], 3))
         return 2;
+    if (p[1] == 't') {
+        *out = '\t';
+        return 2;
+    }
     if (p[1] != 'u' || n < 6)
         return 0;
     for (size_t i = 2; i < 6; i++) {
@@ -64,7 +139,7 @@ static size_t escape(const char *p, size_t n, char *out) {
         code = code * 16 + (unsigned)(d - digits) % 16;
     }
     *out = (char)code;
-    return code > ' ' && code <= '~' ? 6 : 0;
+    return (code >= ' ' && code <= '~') || code == '\t' ? 6 : 0;
 }
 
 /* Length of the key from its character `first` on as it stands at p, any character escaped; 0: it does not. */

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double BURST = 5.0 / 60, LONGEST_RESET = 60, LONGEST_WAIT = 120 /* as in policy.c: a longer one is not waited for */;
+static const double BURST = 5.0 / 60, LONGEST_RESET = 60;
 
 const struct pace_facts pace_nothing = {-1, -1, -1, -1};
 
@@ -57,8 +57,7 @@ static void hold(struct pace *p, double seconds, double now) {
 
 void pace_heard(struct pace *p, int status, double wait, const struct pace_facts *f, double now) {
     if (status == 429 || status == 503) {
-        if (wait <= LONGEST_WAIT)
-            hold(p, wait, now);
+        hold(p, wait, now);
         if (now - p->cut >= 1) {
             p->window = fmax(1, floor(p->window) / 2);
             p->cut = now;

@@ -29,7 +29,7 @@ void pace_started(struct pace *p, double tokens);
 /* A request is over: what it took instead of what was thought. */
 void pace_settled(struct pace *p, double thought, double took);
 /* An answer: the window grows by one a round trip where all is well and is halved, at most once a second, where there were too
- * many. `wait`: seconds it asked for, or negative. */
+ * many. `wait`: seconds that nothing is to be started for, or negative. */
 void pace_heard(struct pace *p, int status, double wait, const struct pace_facts *f, double now);
 
 /* Seconds of a Go duration ("1s", "6m0s", "1h2m3.5s", "20ms") or of a bare number; negative for anything else. */

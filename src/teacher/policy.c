@@ -1,13 +1,11 @@
 /* The retry policy: transport faults, 408, 409, 429 and 5xx are tried again after min(0.5 * 2^tries, 8) seconds less up to a
- * quarter of jitter, or after what the server asks for, up to two minutes; a longer wait is a no. Quota that is used up does
- * not come back by asking. */
+ * quarter of jitter, or after what the server asks for, up to a limit; who is asked to wait longer than that comes back another
+ * day. Quota that is used up does not come back by asking. */
 #include "teacher/policy.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-static const double LONGEST_WAIT = 120;
 
 static bool quota_is_gone(struct text code) {
     static const char *const final[] = {"insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded",
@@ -19,7 +17,7 @@ static bool quota_is_gone(struct text code) {
 }
 
 static bool worth_a_retry(const struct policy_facts *f) {
-    if (f->final_fault || quota_is_gone(f->code) || quota_is_gone(f->type) || f->retry_after > LONGEST_WAIT)
+    if (f->final_fault || quota_is_gone(f->code) || quota_is_gone(f->type))
         return false;
     if (f->broken_body)
         return true;
@@ -32,15 +30,20 @@ bool policy_ends_all(const struct policy_facts *f) {
     return f->status == 401 || f->status == 403 || quota_is_gone(f->code) || quota_is_gone(f->type);
 }
 
-struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double uniform) {
-    if (tries > retries || !worth_a_retry(f))
-        return (struct policy_verdict){false, 0};
+struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double longest,
+                                    double uniform) {
+    if (!worth_a_retry(f))
+        return (struct policy_verdict){0};
+    if (f->retry_after > longest)
+        return (struct policy_verdict){.come_back = true, .wait = f->retry_after};
+    if (tries > retries)
+        return (struct policy_verdict){0};
     if (f->retry_after > 0)
-        return (struct policy_verdict){true, f->retry_after};
+        return (struct policy_verdict){.retry = true, .wait = f->retry_after};
     double wait = 0.5;
     for (unsigned i = 1; i < tries && wait < 8; i++)
         wait *= 2;
-    return (struct policy_verdict){true, wait * (1 - 0.25 * uniform)};
+    return (struct policy_verdict){.retry = true, .wait = wait * (1 - 0.25 * uniform)};
 }
 
 static struct text trim(struct text t) {

@@ -17,11 +17,14 @@ struct policy_facts {
 
 struct policy_verdict {
     bool retry;
-    double wait; /* seconds */
+    bool come_back; /* it would be worth a retry, but only after a wait longer than `longest`: not now, and nothing else either */
+    double wait;    /* seconds, if either */
 };
 
-/* tries: requests made so far, at least 1; retries: allowed after the first; uniform: in [0, 1), for the jitter. */
-struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double uniform);
+/* tries: requests made so far, at least 1; retries: allowed after the first; longest: seconds that a server may ask to wait;
+ * uniform: in [0, 1), for the jitter. */
+struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries, unsigned retries, double longest,
+                                    double uniform);
 
 /* A refusal that holds for every request with this key: 401, 403, a quota that is used up. */
 bool policy_ends_all(const struct policy_facts *f);

@@ -60,6 +60,35 @@ int request_prompt(const struct ask *ask, struct text question, struct str *out,
     return prompt_fill(out, text_of(t), question, e);
 }
 
+size_t request_prompt_size(const struct ask *ask, size_t question) {
+    static const char hole[] = "{question}";
+    const char *t = ask->template_ ? ask->template_ : default_template;
+    size_t n = ask->system.n + ask->prefix.n + 2 /* newlines between */ + strlen(t);
+    while ((t = strstr(t, hole))) {
+        n += question;
+        t += sizeof hole - 1;
+    }
+    return n;
+}
+
+int request_most(const struct ask *ask, double *each, size_t *drawn, struct err *e) {
+    static const char *const limits[] = {"max_tokens", "max_completion_tokens", "n_predict"};
+    int64_t best = 0;
+    int rc = 0;
+    *each = ask->extra && json_get(ask->extra, limits[0]) ? -1 : ask->max_tokens;
+    for (size_t i = 0; ask->extra && !rc && i < sizeof limits / sizeof *limits; i++) {
+        double most = -1;
+        rc = json_opt_number(ask->extra, limits[i], 0, 1e12, &most, e);
+        *each = most > *each ? most : *each;
+    }
+    if (ask->extra && !rc)
+        rc = json_opt_int(ask->extra, "best_of", 0, 1 << 20, &best, e);
+    *drawn = (size_t)best;
+    if (rc)
+        return err_within(e, "extra");
+    return *each >= 0 ? 0 : err_set(e, ERR_INVALID, "extra: takes max_tokens away and sets no limit in its place");
+}
+
 static int put_body(const struct ask *ask, const struct dialect *d, struct text prompt, uint64_t seed, size_t n, struct str *out,
                     struct err *e) {
     struct json_out o;

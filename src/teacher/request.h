@@ -28,6 +28,13 @@ bool request_key(struct json_out *o, const struct ask *ask, const char *key);
 /* The text that the model continues. With the default template the question stands one blank line behind the prefix. */
 int request_prompt(const struct ask *ask, struct text question, struct str *out, struct err *e);
 
+/* Bytes of that text and of a system message, at least. */
+size_t request_prompt_size(const struct ask *ask, size_t question);
+
+/* Tokens that one sample may take, and samples that an endpoint draws where n are asked for: extra members may replace ours.
+ * ERR_INVALID: there is no limit. */
+int request_most(const struct ask *ask, double *each, size_t *drawn, struct err *e);
+
 /* The JSON body for samples `first` .. first+n-1. A seed is sent as seed + first, so that a split request draws different
  * samples. */
 int request_body(const struct ask *ask, const struct dialect *d, struct text prompt, int64_t first, size_t n, struct str *out,

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_teacher_options, unreachable);
+OPTIONS_NO_TAIL(rsd_teacher_options, max_wait);
 
 static const rsd_teacher_options defaults = {
     .size = sizeof(rsd_teacher_options),
@@ -29,6 +29,7 @@ static const rsd_teacher_options defaults = {
     .need_logprobs = 1,
     .http2 = 1,
     .unreachable = 3,
+    .max_wait = 3600,
 };
 
 enum { MAX_SLOTS = 4096, MAX_SAMPLES = 1 << 20 };
@@ -64,6 +65,8 @@ static int check(const rsd_teacher_options *o, struct err *e) {
         return err_set(e, ERR_INVALID, "top_p: above 0, at most 1 expected");
     if (!within(o->first_byte_timeout, 0, 1e6))
         return err_set(e, ERR_INVALID, "first_byte_timeout: 0 to 1000000 seconds expected");
+    if (!within(o->max_wait, 0, 1e9))
+        return err_set(e, ERR_INVALID, "max_wait: 0 to 1000000000 seconds expected");
     if (!within(o->requests_per_minute, 0, 1e9) || !within(o->tokens_per_minute, 0, 1e12))
         return err_set(e, ERR_INVALID, "requests_per_minute, tokens_per_minute: 0 or more expected");
     if (!within(o->price_prompt, 0, 1e9) || !within(o->price_completion, 0, 1e9) || !within(o->budget, 0, 1e12))
@@ -145,7 +148,8 @@ static int open_http(rsd_teacher *t, const char *url, struct err *e) {
     if (!starts(url, "http://") && !starts(url, "https://"))
         return err_set(e, ERR_INVALID,
                        "url %.200s: \"http://..\", \"https://..\", \"record:FILE,http..\" or \"replay:FILE\" expected", url);
-    if ((rc = key_read(&t->key, t->o.api_key_file, t->o.api_key_env, e)))
+    if ((rc = key_read(&t->key, t->o.api_key_file, t->o.api_key_env, e)) ||
+        (rc = keys_given(&t->given, &t->ctx->alloc, t->o.headers, e)))
         return rc;
     struct http_options h = {.url = split_url(t, url),
                              .key = t->key.n > 0 ? str_z(&t->key) : NULL,
@@ -197,6 +201,12 @@ static int build(rsd_teacher *t, struct err *e) {
     int rc;
     if ((rc = check(&t->o, e)) || (rc = copy_options(t, e)) || (rc = open_transport(t, e)))
         return rc;
+    t->per_byte = 0.5;
+    t->each_most = t->o.max_tokens;
+    if ((t->o.budget > 0 || t->o.budget_tokens > 0) && (rc = request_most(&t->ask, &t->each_most, &t->drawn_least, e))) {
+        err_within(e, "budget");
+        return e && rc == ERR_FORMAT ? (e->code = ERR_INVALID) : rc;
+    }
     t->max_samples = t->transport->max_samples;
     if ((size_t)t->o.per_request < t->max_samples)
         t->max_samples = (size_t)t->o.per_request;
@@ -277,6 +287,7 @@ void rsd_teacher_close(rsd_teacher *t) {
     str_free(&t->template_);
     str_free(&t->system);
     key_wipe(&t->key);
+    keys_wipe(&t->given, a);
     mem_free(a, t);
 }
 

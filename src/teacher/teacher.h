@@ -11,6 +11,7 @@
 #include "reasondistill/teacher.h"
 #include "teacher/cassette.h"
 #include "teacher/dialect.h"
+#include "teacher/key.h"
 #include "teacher/pace.h"
 #include "teacher/request.h"
 #include "teacher/store.h"
@@ -41,7 +42,8 @@ struct slot {
     struct str body;
     char hash[65];
     int64_t prompt_points;
-    double tokens; /* that the request will take as far as can be told, and at most */
+    size_t prompt_bytes; /* as reckoned */
+    double tokens;       /* that the request will take as far as can be told, and at most */
     double most;
     struct request request;
 };
@@ -53,6 +55,7 @@ struct rsd_teacher {
     rsd_ctx *ctx;
     rsd_teacher_options o; /* strings point into `strings` */
     struct str url, model, prefix, template_, system, key;
+    struct keys given; /* keys in the headers of the user's */
     struct json *stop, *extra;
     struct ask ask;
     const struct dialect *dialect;
@@ -63,8 +66,11 @@ struct rsd_teacher {
     struct pace pace;
     double pace_until;  /* when a request may start, as the pace told last */
     double most_flying; /* tokens that the requests in flight may take at most */
-    double answered;    /* requests whose usage is in the stats, and the samples they brought */
-    double sampled;
+    double each_most;   /* tokens that one sample may take */
+    size_t drawn_least; /* samples that an endpoint draws and charges for, however few are asked for */
+    double per_byte;    /* tokens of prompt a byte: 0.5, or the most that an answer told of */
+    double held_until;  /* clock_seconds of the longest wait that was told to the log */
+    double sampled;     /* samples whose usage is in the stats */
     struct store store;
     bool keeps; /* there is a store */
     bool warned;

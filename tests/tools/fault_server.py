@@ -17,8 +17,12 @@ request is treated as the i-th ACTION says, all later ones as "ok". Every reques
     once:S          status S with x-should-retry: false      please:S        status S with x-should-retry: true
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
+    alone:1         500, as llama.cpp's server, if more than one choice is asked for
     few:N           400 if more than N choices are asked for; limit:T      a good reply that says: no more for T seconds
     leak            a good reply whose text is the key       leak:escaped    the same, "/" and "=" as JSON escapes
+    given:WHAT      the same with all the headers that the request had; an error if WHAT is 400
+    usage:P:C       a good reply that says it took so much   nousage         a good reply that says nothing of that
+    nousage:text    the same without logprobs
     gzip            a good reply, compressed                 bomb:N          the same with N blanks behind it
     redirect        307 to a second port                     large           a body without end
 """
@@ -166,9 +170,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[i * len(data) // 10 : (i + 1) * len(data) // 10])
                 self.wfile.flush()
                 time.sleep(float(value) / 10)
-        elif name == "few":
+        elif name in ("few", "alone"):
             if n > int(value):
-                self.error(400, message=f"n must be at most {value}")
+                self.error(500 if name == "alone" else 400, message="Only one completion choice is allowed" if name == "alone" else f"n must be at most {value}")
             else:
                 self.answer(200, good(n, chat=chat))
         elif name == "limit":
@@ -178,6 +182,16 @@ class Handler(BaseHTTPRequestHandler):
             if value:  # as some encoders write these characters
                 data = data.replace(b"/", b"\\/").replace(b"=", b"\\u003D")
             self.answer(200, data)
+        elif name == "given":
+            told = "\n".join(v for k, v in self.headers.items() if k not in ("Host", "Content-Length"))
+            body = {"error": {"message": told}} if value == "400" else good(n, chat=chat, text=told)
+            data = json.dumps(body).encode()
+            self.answer(400 if value == "400" else 200, data.replace(b"/", b"\\u002f") if value == "escaped" else data)
+        elif name == "usage":
+            took = [int(x) for x in value.split(":")]
+            self.answer(200, {**good(n, chat=chat), "usage": {"prompt_tokens": took[0], "completion_tokens": took[1]}})
+        elif name == "nousage":
+            self.answer(200, {k: v for k, v in good(n, value != "text", chat).items() if k != "usage"})
         elif name == "gzip":
             self.answer(200, gzip.compress(json.dumps(good(n, chat=chat)).encode()), [("Content-Encoding", "gzip")])
         elif name == "bomb":

@@ -120,7 +120,7 @@ static void check_refusal(const char *what, const char *body, size_t n, int stat
     if (json_parse(body, n, &doc, NULL) == 0)
         ck_assert_msg(body_error(doc, &message, &f.type, &f.code), "%s: no error object", what);
     ck_assert_int_eq(json_need_bool(want, "retry", &retry, NULL), 0);
-    ck_assert_msg(policy_decide(&f, 1, 5, 0).retry == retry, "%s: retry", what);
+    ck_assert_msg(policy_decide(&f, 1, 5, 3600, 0).retry == retry, "%s: retry", what);
     const struct json *part = json_get(want, "error");
     ck_assert_msg(json_type(part) != JSON_TEXT || strstr(str_z(&message), json_text(part).p), "%s: %s", what, str_z(&message));
     str_free(&message);

@@ -103,9 +103,11 @@ static const struct {
     int code;
     const char *part;
 } staying[] = {
-    {"400", RSD_EREFUSED, "HTTP status 400"},      {"404", RSD_EREFUSED, "HTTP status 404"},
-    {"once:500", RSD_EREFUSED, "HTTP status 500"}, {"429:3600", RSD_EREFUSED, "HTTP status 429"},
-    {"redirect", RSD_EREFUSED, "HTTP status 307"}, {"nologprobs", RSD_ENOLOGPROBS, "log-probabilities"},
+    {"400", RSD_EREFUSED, "HTTP status 400"},
+    {"404", RSD_EREFUSED, "HTTP status 404"},
+    {"once:500", RSD_EREFUSED, "HTTP status 500"},
+    {"redirect", RSD_EREFUSED, "HTTP status 307"},
+    {"nologprobs", RSD_ENOLOGPROBS, "log-probabilities"},
     {"large", RSD_ENETWORK, "more than"},
 };
 

@@ -6,6 +6,7 @@
 int main(void) {
     SRunner *r = srunner_create(teacher_http_suite());
     srunner_add_suite(r, teacher_flow_suite());
+    srunner_add_suite(r, teacher_limits_suite());
     srunner_add_suite(r, teacher_tls_suite());
     srunner_add_suite(r, teacher_wait_suite());
     return test_run(r);

@@ -68,8 +68,8 @@ START_TEST(what_can_pass_is_tried_again_and_what_cannot_is_not) {
         {{.status = 429, .retry_after = -1, .should_retry = -1}, 5, true},
         {{.status = 429, .retry_after = -1, .should_retry = -1}, 6, false}, /* five retries are used up */
         {{.status = 500, .retry_after = -1, .should_retry = -1}, 1, true},
-        {{.status = 503, .retry_after = 120, .should_retry = -1}, 1, true},
-        {{.status = 503, .retry_after = 121, .should_retry = 1}, 1, false}, /* longer than we wait */
+        {{.status = 503, .retry_after = 3600, .should_retry = -1}, 1, true},
+        {{.status = 503, .retry_after = 3601, .should_retry = 1}, 1, false}, /* longer than we wait */
         {{.status = 400, .retry_after = -1, .should_retry = -1}, 1, false},
         {{.status = 401, .retry_after = -1, .should_retry = -1}, 1, false},
         {{.status = 302, .retry_after = -1, .should_retry = -1}, 1, false},
@@ -81,7 +81,22 @@ START_TEST(what_can_pass_is_tried_again_and_what_cannot_is_not) {
         {{.status = 429, .retry_after = 1, .should_retry = -1, .code = {"rate_limit_exceeded", 19}}, 1, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        ck_assert_msg(policy_decide(&rows[i].facts, rows[i].tries, 5, 0).retry == rows[i].retry, "row %zu", i);
+        ck_assert_msg(policy_decide(&rows[i].facts, rows[i].tries, 5, 3600, 0).retry == rows[i].retry, "row %zu", i);
+}
+END_TEST
+
+START_TEST(who_is_asked_to_wait_too_long_comes_back_another_day) {
+    struct policy_facts f = {.status = 429, .retry_after = 601, .should_retry = -1};
+    struct policy_verdict v = policy_decide(&f, 1, 0, 600, 0);
+    ck_assert(v.come_back && !v.retry && v.wait == 601);
+    f.retry_after = 600;
+    ck_assert(!policy_decide(&f, 1, 0, 600, 0).come_back && policy_decide(&f, 1, 1, 600, 0).retry);
+    f.retry_after = 1e9;
+    f.status = 400; /* what would not be tried again is refused, whatever it asks for */
+    ck_assert(!policy_decide(&f, 1, 5, 600, 0).come_back);
+    f.status = 429;
+    f.code = text_of("insufficient_quota");
+    ck_assert(!policy_decide(&f, 1, 5, 600, 0).come_back);
 }
 END_TEST
 
@@ -89,11 +104,11 @@ START_TEST(waits_double_up_to_eight_seconds_less_jitter) {
     static const double waits[] = {0.5, 1, 2, 4, 8, 8, 8};
     struct policy_facts f = {.status = 500, .retry_after = -1, .should_retry = -1};
     for (unsigned i = 0; i < 7; i++) {
-        ck_assert(policy_decide(&f, i + 1, 100, 0).wait == waits[i]);
-        ck_assert(policy_decide(&f, i + 1, 100, 0.5).wait == waits[i] * 0.875);
+        ck_assert(policy_decide(&f, i + 1, 100, 3600, 0).wait == waits[i]);
+        ck_assert(policy_decide(&f, i + 1, 100, 3600, 0.5).wait == waits[i] * 0.875);
     }
     f.retry_after = 0.25;
-    ck_assert(policy_decide(&f, 3, 100, 0.5).wait == 0.25);
+    ck_assert(policy_decide(&f, 3, 100, 3600, 0.5).wait == 0.25);
 }
 END_TEST
 
@@ -103,6 +118,7 @@ Suite *teacher_policy_suite(void) {
     tcase_add_test(t, a_wait_is_read_in_each_of_its_forms);
     tcase_add_test(t, dates_are_counted_over_leap_days);
     tcase_add_test(t, what_can_pass_is_tried_again_and_what_cannot_is_not);
+    tcase_add_test(t, who_is_asked_to_wait_too_long_comes_back_another_day);
     tcase_add_test(t, waits_double_up_to_eight_seconds_less_jitter);
     suite_add_tcase(s, t);
     return s;

@@ -39,7 +39,7 @@ class TeacherOptions(Structure):
                [(n, c_double) for n in ("top_p", "first_byte_timeout", "requests_per_minute", "tokens_per_minute", "price_prompt",
                                         "price_completion", "budget")] + \
                [("budget_tokens", c_uint64), ("max_body", c_uint64)] + \
-               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")] + [("unreachable", c_uint64)]
+               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")] + [("unreachable", c_uint64), ("max_wait", c_double)]
 
 
 class Question(Structure):
@@ -50,7 +50,7 @@ class Question(Structure):
 class TeacherStats(Structure):
     _fields_ = [("size", c_size_t)] + [(n, c_uint64) for n in ("queued", "in_flight", "stored", "already", "correct", "failed", "missing",
                                                               "retries", "prompt_tokens", "completion_tokens", "requests", "stopped", "api")] + \
-               [("cost", c_double)]
+               [("cost", c_double), ("come_back", c_uint64)]
 
 
 class Fd(Structure):
