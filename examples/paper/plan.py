@@ -231,7 +231,7 @@ def set_options(part: Part, roles: dict[str, str]) -> list[object]:
     for name, role in roles.items():
         task, file, fmt = SETS[name]
         options += [f"--{role}", f"{name.replace(' ', '-')}={task}:{fmt}:{relative(data / file, part)}"]
-    return [*options, "--demos", relative(data / "target" / "train.jsonl", part), "--shots", 2, "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1]
+    return [*options, "--demos", relative(data / "target" / "train.jsonl", part), "--shots", 2, "--max-tokens", MAX_TOKENS, "--batch", 64, "--threads", 1, "--no-perplexity"]
 
 
 def figures_of(e: dict) -> dict:

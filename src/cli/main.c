@@ -75,7 +75,9 @@ static const struct verb verbs[] = {
      "Evaluates what RUN/eval/select does not have yet. Rules: last; best-id, the best in distribution; best-mean-ood, the best "
      "mean "
      "out of\n"
-     "distribution (Fu et al. 2023); pareto, of those that no other beats on both the one nearest to the best of both.\n\n"
+     "distribution (Fu et al. 2023); pareto, of those that no other beats on both the one nearest to the best of both.\n"
+     "Without sets: those of \"eval\" in RUN/run.json, with their settings.\n\n"
+     "  reasondistill select run\n"
      "  reasondistill select run --id dev=gsm8k:zs-cot:dev.jsonl --ood svamp:zs-cot:svamp.jsonl --ood bbh:zs-ao:bbh "
      "--test gsm8k:zs-cot:test.jsonl",
      verb_select},

@@ -32,6 +32,7 @@ int study_parse(struct study *s, const struct verb *v, const struct arg *own, si
         {"--max-tokens", ARG_INT, &s->max_tokens, "N", .help = "of one output", .min = 1, .max = 100000},
         {"--batch", ARG_INT, &s->batch, "N", .help = "sequences in flight", .min = 1, .max = 4096},
         {"--limit", ARG_INT, &s->limit, "N", .help = "first items of each set only; 0: all", .min = 0, .max = 2147483647},
+        {"--no-perplexity", ARG_FLAG, &s->no_perplexity, "", .help = "spare the forward pass over the gold texts"},
         {"--parser", ARG_TEXT, &s->parser, "strict|lenient|reference", .help = "by which accuracies are compared"},
         {"--cache", ARG_TEXT, &s->o.cache, "DIR", .help = "folder of results by content: what is there is not computed again"},
         {"--seed", ARG_INT, &s->seed, "N", .help = "of the demonstrations", .min = 0, .max = 9007199254740992.0},
@@ -45,13 +46,14 @@ int study_parse(struct study *s, const struct verb *v, const struct arg *own, si
     int status = args_parse(v, args, n + sizeof shared / sizeof *shared, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
-    if (!s->sets[RSD_SET_ID].n && !s->sets[RSD_SET_OOD].n && !s->sets[RSD_SET_TEST].n) {
+    if (!s->run_sets && !s->sets[RSD_SET_ID].n && !s->sets[RSD_SET_OOD].n && !s->sets[RSD_SET_TEST].n) {
         fprintf(stderr, "reasondistill %s: needs sets: --id SET, --ood SET, --test SET (see reasondistill %s --help)\n", v->name,
                 v->name);
         return EXIT_USAGE;
     }
     while (strcmp(parsers[s->o.parser], s->parser))
         s->o.parser++;
+    s->o.perplexity = !s->no_perplexity;
     s->o.shots = (int32_t)s->shots;
     s->o.max_tokens = (int32_t)s->max_tokens;
     s->o.batch = (int32_t)s->batch;
@@ -103,12 +105,22 @@ void study_close(struct study *s) {
 int verb_select(const struct verb *v, int argc, char **argv) {
     const char *run = NULL;
     struct study s;
+    size_t n = 0;
     study_init(&s);
+    s.run_sets = true;
     const struct arg own[] = {{"RUN", ARG_TEXT, &run, "RUN", .help = "run directory with its checkpoints", .needed = true}};
     int status = study_parse(&s, v, own, 1, argc, argv);
     if (status != ARGS_GO_ON)
         return status;
     status = study_open(&s);
+    if (status == EXIT_OK && !rsd_grid_sets(s.grid)) {
+        status = rsd_grid_run_sets(s.grid, run, &n) ? cli_failed(s.ctx) : EXIT_OK;
+        if (status == EXIT_OK && !n) {
+            fprintf(stderr, "reasondistill select: %s/run.json has no \"eval\": needs sets: --id SET, --ood SET, --test SET\n",
+                    run);
+            status = EXIT_USAGE;
+        }
+    }
     if (status == EXIT_OK) {
         int got = rsd_grid_run(s.grid, run, eval_progress, &s.progress);
         status = study_report(&s, got);

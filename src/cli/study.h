@@ -8,6 +8,7 @@ struct study {
     rsd_grid_options o;
     struct arg_texts sets[3]; /* by RSD_SET_... */
     const char *out, *parser;
+    bool run_sets, no_perplexity; /* run_sets: sets may be missing, they are the run's own */
     int64_t threads, shots, max_tokens, batch, limit, seed;
     rsd_ctx *ctx;
     rsd_grid *grid;

@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_grid_options, reserved);
+OPTIONS_NO_TAIL(rsd_grid_options, perplexity);
 
 static const rsd_grid_options grid_defaults = {
-    .size = sizeof(rsd_grid_options), .seed = 1, .shots = 4, .max_tokens = 256, .batch = 32};
+    .size = sizeof(rsd_grid_options), .seed = 1, .shots = 4, .max_tokens = 256, .batch = 32, .perplexity = 1};
 
 int rsd_grid_options_init(rsd_grid_options *o, size_t size) {
     return options_init(o, size, &grid_defaults, sizeof grid_defaults, NULL);
@@ -29,9 +29,9 @@ int rsd_grid_open(rsd_ctx *ctx, const rsd_grid_options *options, rsd_grid **out)
     *out = NULL;
     if (options_read(&o, sizeof o, &grid_defaults, options, "rsd_grid_options", &e))
         return ctx_return(ctx, e.code, &e);
-    if (o.parser < RSD_PARSER_STRICT || o.parser > RSD_PARSER_REFERENCE || o.reserved)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_options: parser %d is none of RSD_PARSER_..., or reserved is not 0",
-                        (int)o.parser);
+    if (o.parser < RSD_PARSER_STRICT || o.parser > RSD_PARSER_REFERENCE || (o.perplexity & ~1))
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_options: parser %d is none of RSD_PARSER_..., or perplexity %d is not 0 or 1",
+                        (int)o.parser, (int)o.perplexity);
     rsd_grid *g = mem_zero(&ctx->alloc, 1, sizeof *g, &e);
     if (!g)
         return ctx_return(ctx, e.code, &e);
@@ -88,20 +88,31 @@ static char *make_name(const rsd_grid *g, const rsd_grid_set *set, struct err *e
     return grid_keep(g, name, e);
 }
 
-int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *set) {
+int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *given) {
     struct err e = {0};
     rsd_ctx *ctx = g->ctx;
-    if (!set || set->size < sizeof *set || !set->task || !set->data || !*set->data)
-        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_add_set: a task, data and the struct's size are needed");
+    rsd_grid_set copy = {0}, *set = &copy;
+    if (!given || given->size < offsetof(rsd_grid_set, shots))
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_add_set: the struct and its size are needed");
+    memcpy(set, given, given->size < sizeof *set ? given->size : sizeof *set);
+    if (!set->task || !set->data || !*set->data)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_add_set: a task and data are needed");
     if (set->format < 0 || set->format >= RSD_FORMATS || set->role < RSD_SET_ID || set->role > RSD_SET_TEST)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_add_set: there is no format %d or no role %d", (int)set->format,
                         (int)set->role);
+    if (set->shots < 0 || set->max_tokens < 0 || set->batch < 0 || set->limit < 0)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_grid_add_set: shots, max_tokens, batch and limit must be at least 0");
     if (format_has_demos(set->format) && !set->demos && !g->o.demos)
         return ctx_fail(ctx, RSD_EINVAL, "set %s: format %s needs demonstrations (demos)", set->data,
                         rsd_format_name(set->format));
     if (g->n_rows)
         return ctx_fail(ctx, RSD_ESTATE, "rsd_grid_add_set: there are rows already, which lack the set");
-    struct grid_set s = {.format = set->format, .role = set->role};
+    struct grid_set s = {.format = set->format,
+                         .role = set->role,
+                         .shots = set->shots ? set->shots : g->o.shots,
+                         .max_tokens = set->max_tokens ? set->max_tokens : g->o.max_tokens,
+                         .batch = set->batch ? set->batch : g->o.batch,
+                         .limit = set->limit && (!g->o.limit || set->limit < g->o.limit) ? set->limit : g->o.limit};
     s.name = set->name ? grid_keep(g, set->name, &e) : make_name(g, set, &e);
     s.task = grid_keep(g, set->task, &e);
     s.data = grid_keep(g, set->data, &e);
@@ -154,10 +165,11 @@ static int evaluate(rsd_grid *g, const struct grid_set *set, const char *name, r
     o.demos = set->demos;
     o.format = set->format;
     o.seed = g->o.seed;
-    o.shots = g->o.shots;
-    o.max_tokens = g->o.max_tokens;
-    o.batch = g->o.batch;
-    o.limit = g->o.limit;
+    o.shots = set->shots;
+    o.max_tokens = set->max_tokens;
+    o.batch = set->batch;
+    o.limit = set->limit;
+    o.perplexity = g->o.perplexity;
     o.cache = cache;
     o.label = name;
     int code = rsd_evaluator_open(g->ctx, model, tok, &o, &v);

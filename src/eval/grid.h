@@ -9,6 +9,7 @@
 struct grid_set {
     char *name, *task, *data, *demos;
     int format, role;
+    int32_t shots, max_tokens, batch, limit;
 };
 
 struct grid_row {

@@ -64,6 +64,77 @@ static int add_checkpoint(rsd_grid *g, const char *dir, uint64_t step, const cha
     return code;
 }
 
+/* One entry of "eval", which the trainer has written: all its keys are there. */
+static int add_entry(rsd_grid *g, const struct json *entry, struct err *e) {
+    static const char *const kinds[] = {[RSD_SET_ID] = "id", [RSD_SET_OOD] = "ood", [RSD_SET_TEST] = "seen"};
+    const struct allocator *a = &g->ctx->alloc;
+    struct text task, data, format, kind, name, demos = {"", 0};
+    int64_t shots = 0, max_tokens = 0, batch = 0, limit = 0;
+    if (json_need_text(entry, "task", &task, e) || json_need_text(entry, "data", &data, e) ||
+        json_need_text(entry, "format", &format, e) || json_need_text(entry, "kind", &kind, e) ||
+        json_need_text(entry, "name", &name, e) || json_need_int(entry, "shots", 0, INT32_MAX, &shots, e) ||
+        json_need_int(entry, "max_tokens", 0, INT32_MAX, &max_tokens, e) ||
+        json_need_int(entry, "batch", 0, INT32_MAX, &batch, e) || json_need_int(entry, "limit", 0, INT32_MAX, &limit, e))
+        return e->code;
+    if (json_get(entry, "demos") && json_type(json_get(entry, "demos")) == JSON_TEXT)
+        demos = json_text(json_get(entry, "demos"));
+    rsd_grid_set set = {.size = sizeof set,
+                        .format = rsd_format_parse(format.p, format.n),
+                        .role = RSD_SET_ID,
+                        .shots = (int32_t)shots,
+                        .max_tokens = (int32_t)max_tokens,
+                        .batch = (int32_t)batch,
+                        .limit = (int32_t)limit};
+    while (set.role <= RSD_SET_TEST && !text_is(kind, kinds[set.role]))
+        set.role++;
+    if (set.role > RSD_SET_TEST)
+        return err_set(e, ERR_FORMAT, "key \"kind\": expected \"id\", \"ood\" or \"seen\"");
+    const struct text texts[] = {task, data, name, demos};
+    char *copies[4] = {NULL};
+    for (size_t i = 0; i < 4 && !e->code; i++)
+        if (texts[i].n || i != 3)
+            copies[i] = mem_strndup(a, texts[i].p, texts[i].n, e);
+    set.task = copies[0];
+    set.data = copies[1];
+    set.name = copies[2];
+    set.demos = copies[3];
+    if (!e->code && rsd_grid_add_set(g, &set))
+        *e = g->ctx->err;
+    for (size_t i = 0; i < 4; i++)
+        mem_free(a, copies[i]);
+    return e->code;
+}
+
+int rsd_grid_run_sets(rsd_grid *g, const char *run, size_t *n) {
+    enum { MOST = 1 << 24 };
+    struct err e = {0};
+    struct json *doc = NULL;
+    const struct json *list = NULL;
+    char *path = NULL;
+    size_t count = 0;
+    if (!run)
+        return ctx_fail(g->ctx, RSD_EINVAL, "rsd_grid_run_sets: no run");
+    if (file_join(&g->ctx->alloc, &path, &e, run, "run.json") || json_read_file(path, MOST, &g->ctx->alloc, &doc, &e))
+        goto done; /* names the path */
+    if (json_type(doc) != JSON_OBJECT)
+        err_set(&e, ERR_FORMAT, "expected an object, found %s", json_type_name(json_type(doc)));
+    else
+        json_need_type(doc, "eval", JSON_ARRAY, &list, &e);
+    for (const struct json *i = e.code ? NULL : json_first(list); i && !e.code; i = json_next(i), count++)
+        if (json_type(i) != JSON_OBJECT)
+            err_set(&e, ERR_FORMAT, "key \"eval\": expected objects");
+        else if (add_entry(g, i, &e))
+            err_within(&e, "key \"eval\", entry %zu", count + 1);
+    if (e.code)
+        err_within(&e, "%s", path);
+    if (n)
+        *n = count;
+done:
+    json_free(doc);
+    mem_free(&g->ctx->alloc, path);
+    return ctx_return(g->ctx, e.code, &e);
+}
+
 int rsd_grid_run(rsd_grid *g, const char *run, rsd_progress_fn progress, void *user) {
     const struct allocator *a = &g->ctx->alloc;
     struct err e = {0};

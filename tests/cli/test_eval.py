@@ -142,6 +142,38 @@ def test_every_checkpoint_is_evaluated_once_and_chosen_by_rule(world: World, tun
     assert {p.name: p.stat().st_mtime_ns for p in (world.folder / "studied/eval/select").iterdir()} == kept
 
 
+def test_without_sets_a_run_is_judged_by_those_it_was_evaluated_on(world: World, tuned: str) -> None:
+    own = world.folder / "own"
+    own.mkdir()
+    (own / "checkpoints").symlink_to(world.folder / "studied" / "checkpoints")
+    run = json.loads((world.folder / "studied" / "run.json").read_text())
+    entry = {"task": "jsonl", "data": "heldout.jsonl", "limit": 3, "shots": 4, "demos": None, "max_tokens": 4, "batch": 8}
+    run["eval"] = [entry | {"format": "zs-cot", "kind": "id", "name": "dev"}, entry | {"format": "zs-ao", "kind": "ood", "name": "far", "limit": 2},
+                   entry | {"format": "ic-cot", "kind": "seen", "name": "known", "data": "train.jsonl", "demos": "train.jsonl", "shots": 1}]
+    (own / "run.json").write_text(json.dumps(run))
+    world.done("select", "own", "--no-perplexity", "--out", "chosen.json")
+    doc = read(world, "chosen.json")
+    assert [(s["name"], s["role"], s["format"], s["data"]) for s in doc["sets"]] == [
+        ("dev", "id", "zs-cot", "heldout.jsonl"), ("far", "ood", "zs-ao", "heldout.jsonl"), ("known", "test", "ic-cot", "train.jsonl")]
+    assert len(doc["rows"]) == 6 and all([s["n"] for s in r["scores"]] == [3, 2, 3] for r in doc["rows"])
+    assert all(s["answer_perplexity"] is None and s["rationale_perplexity"] is None for r in doc["rows"] for s in r["scores"])
+    one = next((own / "eval" / "select").glob("step-2-jsonl-ic-cot-*.json"))
+    assert all(len(i["demos"]) == 1 and i["tokens"] <= 4 for i in json.loads(one.read_text())["items"])
+    world.done("select", "own", "--limit", 1, "--out", "chosen.json")
+    doc = read(world, "chosen.json")
+    assert [s["n"] for s in doc["rows"][0]["scores"]] == [1, 1, 1] and doc["rows"][0]["scores"][0]["answer_perplexity"] > 0
+    world.done("select", "own", "--id", "jsonl:zs-ao:heldout.jsonl", "--limit", 1, "--max-tokens", 2, "--out", "chosen.json")
+    assert [s["name"] for s in read(world, "chosen.json")["sets"]] == ["heldout zs-ao"]  # sets that are given are all there are
+    (own / "run.json").write_text(json.dumps(run | {"eval": []}))
+    result = world.run("select", "own")
+    assert result.returncode == 2 and b'own/run.json has no "eval": needs sets: --id SET' in result.stderr
+    for broken, words in (({"kind": "test"}, 'key "eval", entry 1: key "kind"'), ({"format": "zs"}, "there is no format"), ({"task": None}, 'key "task"')):
+        run["eval"][0] = entry | {"format": "zs-cot", "kind": "id", "name": "dev"} | broken
+        (own / "run.json").write_text(json.dumps(run))
+        result = world.run("select", "own")
+        assert result.returncode == 1 and b"own/run.json: " in result.stderr and words.encode() in result.stderr, result.stderr
+
+
 def test_a_family_of_sizes_is_fitted(world: World) -> None:
     lines = [{"parameters": 10 ** k, "n": 100, "correct": c, "series": s}
              for s, counts in (("before", (5, 6, 7, 8)), ("after", (10, 21, 29, 40))) for k, c in zip((4, 5, 6, 7), counts)]

@@ -142,6 +142,43 @@ START_TEST(sets_are_named_and_malformed_ones_refused) {
 }
 END_TEST
 
+START_TEST(a_set_has_settings_of_its_own_or_those_of_the_grid) {
+    rsd_ctx *ctx = fixture_ctx();
+    rsd_grid *g = NULL;
+    rsd_grid_options o;
+    rsd_grid_options_init(&o, sizeof o);
+    o.perplexity = 2;
+    ck_assert_int_eq(rsd_grid_open(ctx, &o, &g), RSD_EINVAL);
+    o.perplexity = 0;
+    o.limit = 7;
+    OK(ctx, rsd_grid_open(ctx, &o, &g));
+    rsd_grid_set set = {
+        .size = sizeof set, .name = "a", .task = "jsonl", .data = "x", .shots = 2, .max_tokens = 9, .batch = 3, .limit = 5};
+    OK(ctx, rsd_grid_add_set(g, &set));
+    set.name = "b";
+    set.limit = 8; /* the smaller one holds */
+    OK(ctx, rsd_grid_add_set(g, &set));
+    set.name = "c";
+    set.size = offsetof(rsd_grid_set, shots); /* a caller of before: what lies behind is not read */
+    OK(ctx, rsd_grid_add_set(g, &set));
+    set.name = "d";
+    set.size = sizeof set;
+    set.batch = -1;
+    ck_assert_int_eq(rsd_grid_add_set(g, &set), RSD_EINVAL);
+    set.size = offsetof(rsd_grid_set, role);
+    ck_assert_int_eq(rsd_grid_add_set(g, &set), RSD_EINVAL);
+    const struct grid_set *s = g->sets;
+    ck_assert_int_eq(s[0].shots * 1000 + s[0].max_tokens * 100 + s[0].batch * 10 + s[0].limit, 2935);
+    ck_assert_int_eq(s[1].limit, 7);
+    ck_assert_int_eq(s[2].shots, o.shots);
+    ck_assert_int_eq(s[2].max_tokens, o.max_tokens);
+    ck_assert_int_eq(s[2].batch, o.batch);
+    ck_assert_int_eq(s[2].limit, 7);
+    rsd_grid_close(g);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 /* ---- rows from files ---- */
 
 static void save(struct fix *f, rsd_t5 *m, const char *dir, const char *name, char out[600]) {
@@ -449,6 +486,7 @@ TCase *eval_grid_case(void) {
     tcase_add_test(c, rules_choose_by_the_means_of_their_sets);
     tcase_add_test(c, the_table_shows_what_each_rule_would_have_scored);
     tcase_add_test(c, sets_are_named_and_malformed_ones_refused);
+    tcase_add_test(c, a_set_has_settings_of_its_own_or_those_of_the_grid);
     tcase_add_test(c, checkpoints_of_a_run_are_rows_by_step);
     tcase_add_test(c, a_sweep_goes_from_the_base_to_the_tuned_model);
     tcase_add_test(c, a_sweep_of_several_tuned_models_goes_to_their_mean);

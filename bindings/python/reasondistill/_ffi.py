@@ -197,11 +197,12 @@ class Score(Structure):
 
 class GridOptions(Structure):
     _fields_ = [("size", c_size_t), ("cache", c_char_p), ("demos", c_char_p), ("seed", c_uint64)] + \
-               [(n, c_int32) for n in ("shots", "max_tokens", "batch", "limit", "parser", "reserved")]
+               [(n, c_int32) for n in ("shots", "max_tokens", "batch", "limit", "parser", "perplexity")]
 
 
 class GridSet(Structure):
-    _fields_ = [("size", c_size_t), ("name", c_char_p), ("task", c_char_p), ("data", c_char_p), ("demos", c_char_p), ("format", c_int32), ("role", c_int32)]
+    _fields_ = [("size", c_size_t), ("name", c_char_p), ("task", c_char_p), ("data", c_char_p), ("demos", c_char_p)] + \
+               [(n, c_int32) for n in ("format", "role", "shots", "max_tokens", "batch", "limit")]
 
 
 class Sweep(Structure):
@@ -299,6 +300,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_wilson": (None, [c_uint64, c_uint64, POINTER(c_double), POINTER(c_double)]), "rsd_log_odds": (c_double, [c_uint64, c_uint64]),
     "rsd_grid_options_init": (c_int, [POINTER(GridOptions), c_size_t]), "rsd_grid_open": (c_int, [_P, POINTER(GridOptions), _OUT]),
     "rsd_grid_close": (None, [_P]), "rsd_grid_add_set": (c_int, [_P, POINTER(GridSet)]), "rsd_grid_parse_set": (c_int, [_P, c_char_p, c_int]),
+    "rsd_grid_run_sets": (c_int, [_P, c_char_p, POINTER(c_size_t)]), "rsd_grid_sets": (c_size_t, [_P]),
     "rsd_grid_model": (c_int, [_P, c_char_p, c_double, _P, _P, ProgressFn, _P]), "rsd_grid_run": (c_int, [_P, c_char_p, ProgressFn, _P]),
     "rsd_grid_sweep": (c_int, [_P, POINTER(Sweep), ProgressFn, _P]), "rsd_grid_rows": (c_size_t, [_P]),
     "rsd_rule_name": (c_char_p, [c_int]), "rsd_grid_choose": (c_int, [_P, c_int, POINTER(c_size_t)]),

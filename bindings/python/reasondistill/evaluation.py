@@ -169,7 +169,9 @@ class Grid(Handle):
         self.check(lib.rsd_grid_model(self.pointer, name.encode(), x, model.pointer, tokenizer.pointer, _ffi.ProgressFn(), None))
 
     def run(self, directory: str | Path) -> None:
-        """A row for each checkpoint of a run."""
+        """A row for each checkpoint of a run. A grid without sets takes those that the run itself has evaluated ("eval" of its run.json)."""
+        if not lib.rsd_grid_sets(self.pointer):
+            self.check(lib.rsd_grid_run_sets(self.pointer, str(directory).encode(), None))
         self.check(lib.rsd_grid_run(self.pointer, str(directory).encode(), _ffi.ProgressFn(), None))
 
     def sweep(self, base: str | Path, tuned: Sequence[str | Path], alphas: Sequence[float], weights: Sequence[float] | None = None,

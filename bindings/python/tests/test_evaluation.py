@@ -118,6 +118,14 @@ def test_a_grid_shows_a_sweep_a_run_and_models_of_ones_own(ctx: rd.Context, stud
         rows = grid.figures()["rows"]
         assert [(r["name"], r["x"]) for r in rows] == [("step-7", 7), ("mine", 3.5)] and grid.choose("last") == "mine"
         assert rows[0]["scores"] == figures["rows"][2]["scores"] and rows[1]["scores"] == figures["rows"][0]["scores"]
+    entry = {"task": "gsm8k", "data": str(data), "format": "zs-cot", "kind": "id", "name": "dev", "shots": 4, "demos": None, "max_tokens": 3, "batch": 32, "limit": 2}
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"eval": [entry, {**entry, "kind": "ood", "name": "other", "limit": 1}]}))
+    with rd.Grid(ctx, perplexity=0) as grid:
+        grid.run(tmp_path / "run")
+        own = grid.figures()
+        assert [(s["name"], s["role"]) for s in own["sets"]] == [("dev", "id"), ("other", "ood")]
+        assert [s["n"] for s in own["rows"][0]["scores"]] == [2, 1] and own["rows"][0]["scores"][0]["answer_perplexity"] is None
+    assert rows[0]["scores"][0]["answer_perplexity"] > 0
     with pytest.raises(rd.Error, match="TASK:FORMAT:DATA"):
         rd.Grid(ctx, id=["gsm8k"])
     with pytest.raises(ValueError, match="rule"), rd.Grid(ctx) as grid:
