@@ -53,10 +53,14 @@ typedef struct rsd_aligner_options {
     /* By rsd_kind: the weight that a loss gives positions of that kind, at least 0; all 1, the last must be. A shard hands it on to
      * the batches of data sets that are built of it. The end token has 1. */
     double kind_weights[8];
+    /* Alternatives a token that the teacher was asked for, 1 to 1000; 0 (default): any. A reply none of whose tokens has so many, or
+     * one of whose tokens has more (one more is fine: the token itself, where it is outside them), is RSD_EFORMAT: it was asked for
+     * in another way than the others. Single tokens may have fewer, as endpoints give them. */
+    int64_t top_logprobs;
 } rsd_aligner_options;
 RSD_API int rsd_aligner_options_init(rsd_aligner_options *o, size_t size);
 
-/* The tokenizer must stay open as long as the aligner. *out is the caller's. RSD_EINVAL (method, kind_weights), RSD_EVERSION,
+/* The tokenizer must stay open as long as the aligner. *out is the caller's. RSD_EINVAL (method, kind_weights, top_logprobs), RSD_EVERSION,
  * RSD_ENOMEM. */
 RSD_API int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options *options, rsd_aligner **out);
 RSD_API void rsd_aligner_close(rsd_aligner *a);
@@ -84,7 +88,7 @@ typedef struct rsd_alignment {
 } rsd_alignment;
 
 /* Aligns one reply. RSD_ENOLOGPROBS (no tokens), RSD_EFORMAT (tokens that do not join to the text, NaN or positive
- * log-probabilities: which token), RSD_ENOMEM. */
+ * log-probabilities: which token; another number of alternatives than `top_logprobs`), RSD_ENOMEM. */
 RSD_API int rsd_aligner_align(rsd_aligner *a, const rsd_reply *reply, const rsd_alignment **out);
 
 /* Aligns the reply to a text that is not quite its own: cut, cleaned, or written anew in places (nothing is cut here; blanks

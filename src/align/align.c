@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_aligner_options, kind_weights);
+OPTIONS_NO_TAIL(rsd_aligner_options, top_logprobs);
 static const rsd_aligner_options defaults = {.size = sizeof(rsd_aligner_options),
                                              .method = RSD_ALIGN_SPAN,
                                              .cut_after_answer = 1,
@@ -48,6 +48,8 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
         if (!(o.kind_weights[k] >= 0 && o.kind_weights[k] <= 1e6) || (k > RSD_KIND_HARD && o.kind_weights[k] != 1))
             return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: kind_weights[%d] is %g, expected %s", k, o.kind_weights[k],
                             k > RSD_KIND_HARD ? "1: there is no such kind" : "0 to 1000000");
+    if (o.top_logprobs < 0 || o.top_logprobs > 1000)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_aligner_open: top_logprobs is %lld, expected 0 to 1000", (long long)o.top_logprobs);
     rsd_aligner *a = mem_zero(&ctx->alloc, 1, sizeof *a, &e);
     if (!a)
         return ctx_return(ctx, e.code, &e);
@@ -55,6 +57,7 @@ int rsd_aligner_open(rsd_ctx *ctx, rsd_tokenizer *tok, const rsd_aligner_options
     a->tok = tok;
     a->method = o.method;
     a->cut = o.cut_after_answer != 0;
+    a->declared = (size_t)o.top_logprobs;
     for (int k = 0; k < 8; k++)
         a->weight[k] = (float)o.kind_weights[k];
     a->bytes = rsd_tokenizer_bytes(tok);
@@ -162,11 +165,28 @@ static int read_step(rsd_aligner *a, const rsd_reply *r, size_t i, size_t at, st
     return 0;
 }
 
+/* As many alternatives as were asked for, at the token that has most; the token itself may be one more. */
+static int check_tops(const rsd_aligner *a, const rsd_reply *r, struct err *e) {
+    const size_t n = rsd_reply_tokens(r);
+    size_t most = 0, at = 0;
+    for (size_t i = 0; i < n; i++)
+        if (rsd_reply_tops(r, i) > most)
+            most = rsd_reply_tops(r, at = i);
+    if (most >= a->declared && most <= a->declared + 1)
+        return 0;
+    if (most > a->declared)
+        return err_set(e, ERR_FORMAT, "token %zu: it has %zu alternatives, expected %zu: the reply was asked for with others", at,
+                       most, a->declared);
+    return err_set(e, ERR_FORMAT, "its tokens have %zu alternatives at most, expected %zu: the reply was asked for with others",
+                   most, a->declared);
+}
+
 static int read_steps(rsd_aligner *a, const rsd_reply *r, struct err *e) {
     size_t n = rsd_reply_tokens(r), at = 0;
     if (!n)
         return err_set(e, RSD_ENOLOGPROBS, "the reply has no tokens: ask the teacher with logprobs");
-    int code = mem_reserve(&a->ctx->alloc, &a->steps, &a->cap.steps, n, sizeof *a->steps, e);
+    int code = a->declared ? check_tops(a, r, e) : 0;
+    code = code ? code : mem_reserve(&a->ctx->alloc, &a->steps, &a->cap.steps, n, sizeof *a->steps, e);
     a->n_tops = a->max_tops = 0;
     for (size_t i = 0; i < n && !code; i++) {
         code = read_step(a, r, i, at, e);

@@ -47,6 +47,7 @@ struct rsd_aligner {
     int32_t method;
     bool cut;
     float weight[8]; /* by kind */
+    size_t declared; /* alternatives a token; 0: any */
     bool maps_heat;  /* the alignment is made again to see where its mass comes from (heat.c) */
     bool words;      /* no piece goes across a blank, so words are cut independently of each other */
     bool bytes;      /* pieces are bytes (BPE): blanks stay as they are, half characters have pieces */

@@ -226,7 +226,8 @@ static int compare_reply(void *user, const rsd_reply *reply, const struct json *
 }
 
 /* Both methods over the same replies. */
-static int align_compare(const struct verb *v, rsd_ctx *ctx, rsd_tokenizer *tok, const char *in, bool skip_bad, bool per_reply) {
+static int align_compare(const struct verb *v, rsd_ctx *ctx, rsd_tokenizer *tok, const char *in, bool skip_bad, bool per_reply,
+                         int64_t top) {
     static const char *const names[COLUMNS] = {"span", "dtw"};
     struct comparison c = {.per_reply = per_reply};
     int status = EXIT_OK;
@@ -234,6 +235,7 @@ static int align_compare(const struct verb *v, rsd_ctx *ctx, rsd_tokenizer *tok,
         rsd_aligner_options o;
         rsd_aligner_options_init(&o, sizeof o);
         o.method = m ? RSD_ALIGN_DTW : RSD_ALIGN_SPAN;
+        o.top_logprobs = top;
         if (rsd_aligner_open(ctx, tok, &o, &c.a[m]))
             status = cli_failed(ctx);
     }
@@ -286,6 +288,7 @@ static bool read_weights(const char *text, double weights[8]) {
 
 struct wanted {
     const char *tokenizer, *pattern, *in, *out, *method, *heatmap, *weights;
+    int64_t top;
     bool json, strict, skip_bad, compare, per_reply;
 };
 
@@ -311,7 +314,7 @@ static int check(const struct wanted *w) {
 static int run(const struct verb *v, rsd_ctx *ctx, rsd_tokenizer *tok, rsd_aligner *a, const struct wanted *w) {
     rsd_align_report report = {.size = sizeof report};
     if (w->compare)
-        return align_compare(v, ctx, tok, w->in, w->skip_bad, w->per_reply);
+        return align_compare(v, ctx, tok, w->in, w->skip_bad, w->per_reply, w->top);
     if (w->out && !w->json) {
         if (rsd_aligner_file(a, w->in, w->out, w->skip_bad, &report))
             return cli_failed(ctx);
@@ -332,6 +335,8 @@ int verb_align(const struct verb *v, int argc, char **argv) {
         {"--out", ARG_TEXT, &w.out, "FILE", .help = "aligned shard; - is standard output (with --json always)"},
         {"--weights", ARG_TEXT, &w.weights, "LIST",
          .help = "KIND=NUMBER,..: what positions of a kind weigh in losses; default 1"},
+        {"--top-logprobs", ARG_INT, &w.top, "K",
+         .help = "alternatives a token that were asked for: replies with others are bad; 0: any", .min = 0, .max = 1000},
         {"--json", ARG_FLAG, &w.json, "", .help = "a line a reply on standard output instead of a shard"},
         {"--heatmap", ARG_TEXT, &w.heatmap, "FILE",
          .help = "a JSON line a reply: mass by teacher token and piece; - is standard output"},
@@ -348,6 +353,7 @@ int verb_align(const struct verb *v, int argc, char **argv) {
     rsd_aligner_options o;
     rsd_aligner_options_init(&o, sizeof o);
     o.method = strcmp(w.method, "dtw") ? RSD_ALIGN_SPAN : RSD_ALIGN_DTW;
+    o.top_logprobs = w.top;
     if ((status = check(&w)) != EXIT_OK)
         return status;
     if (w.weights && !read_weights(w.weights, o.kind_weights))

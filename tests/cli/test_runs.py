@@ -334,6 +334,21 @@ def test_a_bad_reply_is_located_or_counted(world: World, spoil: Callable[[bytes]
     (world.folder / "spoilt.rsd").unlink()
 
 
+def test_replies_asked_for_with_other_alternatives_are_located_or_counted(world: World) -> None:
+    rows = [json.loads(world.read("teacher.jsonl").splitlines()[0]) | {"sample": i} for i in range(3)]
+    k = max(len(top) for top in rows[0]["top"])
+    rows[1]["top"] = [top[:1] for top in rows[1]["top"]]
+    world.write("mixed.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    align = ["align", "--tokenizer", "spiece.model", "--in", "mixed.jsonl", "--out", "mixed.rsd"]
+    result = world.run(*align, "--top-logprobs", k)
+    text = result.stderr.decode()
+    assert result.returncode == 1 and "mixed.jsonl, line 2: " in text and f"expected {k}" in text and text.count("\n") == 1, text
+    assert not (world.folder / "mixed.rsd").exists()
+    assert "aligned 2 replies (1 skipped)" in world.run(*align, "--top-logprobs", k, "--skip-bad").stderr.decode()
+    assert "aligned 3 replies (0 skipped)" in world.run(*align).stderr.decode()
+    (world.folder / "mixed.rsd").unlink()
+
+
 def test_a_byte_pair_student_of_an_unknown_vocabulary_is_told_how_it_cuts(world: World) -> None:
     world.write("bytes.tiktoken", b"".join(base64.b64encode(bytes([i])) + b" %d\n" % i for i in range(256)))
     align = ["align", "--tokenizer", "bytes.tiktoken", "--in", "teacher.jsonl", "--json"]

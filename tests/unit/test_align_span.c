@@ -471,6 +471,46 @@ START_TEST(bad_replies_are_located) {
 }
 END_TEST
 
+START_TEST(a_reply_with_other_alternatives_than_declared_is_located) {
+    static const struct {
+        int others[2];    /* at two tokens */
+        const char *says; /* NULL: fine where two are declared */
+    } rows[] = {{{2, 2}, NULL},
+                {{2, 0}, NULL}, /* single tokens may have fewer */
+                {{1, 3}, NULL}, /* the token itself is one more */
+                {{1, 4}, "token 1: it has 4 alternatives, expected 2"},
+                {{1, 0}, "1 alternatives at most, expected 2"},
+                {{0, 0}, "0 alternatives at most, expected 2"}};
+    static const char *const others[] = {"a", "b", "c", "1"};
+    struct bench b;
+    bench_open_small(&b, false);
+    rsd_aligner_options o;
+    rsd_aligner_options_init(&o, sizeof o);
+    rsd_aligner *strict = NULL;
+    const rsd_alignment *al;
+    o.top_logprobs = 1001;
+    ck_assert_int_eq(rsd_aligner_open(b.ctx, b.tok, &o, &strict), RSD_EINVAL);
+    o.top_logprobs = 2;
+    ck_assert_int_eq(rsd_aligner_open(b.ctx, b.tok, &o, &strict), RSD_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rsd_reply *r = reply_begin(b.ctx, "r1");
+        for (int t = 0; t < 2; t++) {
+            reply_token(r, "a", 0.2);
+            for (int k = 0; k < rows[i].others[t]; k++)
+                reply_other(r, others[k], 0.2);
+        }
+        reply_end(r);
+        ck_assert_int_eq(rsd_aligner_align(b.aligner, r, &al), RSD_OK);
+        ck_assert_int_eq(rsd_aligner_align(strict, r, &al), rows[i].says ? RSD_EFORMAT : RSD_OK);
+        ck_assert_msg(!rows[i].says || (strstr(rsd_ctx_error(b.ctx), rows[i].says) && strstr(rsd_ctx_error(b.ctx), "r1")),
+                      "%zu: %s", i, rsd_ctx_error(b.ctx));
+        rsd_reply_close(r);
+    }
+    rsd_aligner_close(strict);
+    bench_close(&b);
+}
+END_TEST
+
 /* A text without a blank is one word; its length must not be squared in time. */
 START_TEST(long_words_take_linear_time) {
     SKIP_WITHOUT_DATA();
@@ -507,6 +547,7 @@ Suite *align_span_suite(void) {
     tcase_add_test(t, kinds_and_rows_are_those_of_the_rule);
     tcase_add_test(t, number_that_goes_on_counts_as_the_longer_number);
     tcase_add_test(t, bad_replies_are_located);
+    tcase_add_test(t, a_reply_with_other_alternatives_than_declared_is_located);
     tcase_add_test(t, long_words_take_linear_time);
     suite_add_tcase(s, t);
     return s;

@@ -71,7 +71,8 @@ QuestionStatsFn = CFUNCTYPE(c_int, c_void_p, POINTER(QuestionStats))
 
 
 class AlignerOptions(Structure):
-    _fields_ = [("size", c_size_t), ("method", c_int32), ("cut_after_answer", c_int32), ("kind_weights", c_double * 8)]
+    _fields_ = [("size", c_size_t), ("method", c_int32), ("cut_after_answer", c_int32), ("kind_weights", c_double * 8),
+                ("top_logprobs", c_int64)]
 
 
 class Alignment(Structure):

@@ -274,16 +274,18 @@ class Alignment:
 
 
 class Aligner(Handle):
-    """Carries teacher tokens over to student pieces. method: "span" or "dtw". weights: what positions of a kind weigh in losses."""
+    """Carries teacher tokens over to student pieces. method: "span" or "dtw". weights: what positions of a kind weigh in losses.
+    top_logprobs: alternatives a token that the teacher was asked for; replies with others are bad (0: any)."""
 
     _close = lib.rsd_aligner_close
 
     def __init__(self, context: Context, tokenizer: Tokenizer, method: str = "span", cut_after_answer: bool = True,
-                 weights: Mapping[str, float] | None = None) -> None:
+                 weights: Mapping[str, float] | None = None, top_logprobs: int = 0) -> None:
         super().__init__(context, tokenizer)
         if method not in ("span", "dtw"):
             raise ValueError(f"method is 'span' or 'dtw', not {method!r}")
-        o = filled(_ffi.AlignerOptions, lib.rsd_aligner_options_init, {"method": int(method == "dtw"), "cut_after_answer": int(cut_after_answer)})
+        o = filled(_ffi.AlignerOptions, lib.rsd_aligner_options_init, {"method": int(method == "dtw"), "cut_after_answer": int(cut_after_answer),
+                                                                              "top_logprobs": top_logprobs})
         for kind, weight in (weights or {}).items():
             if kind not in KINDS:
                 raise ValueError(f"there is no kind {kind!r}; known: {', '.join(KINDS)}")
