@@ -112,10 +112,11 @@ RSD_API int rsd_loss_begin(rsd_loss *l, const rsd_batch *batch, double scale);
 RSD_API int rsd_loss_tile(void *loss, rsd_tile *tile);
 
 typedef struct rsd_loss_result {
-    size_t size;                 /* set by the caller */
-    double loss;                 /* sum over positions of scale * weight * loss */
-    double weight;               /* sum of the weights seen */
-    uint64_t positions, correct; /* of a weight above 0; correct: argmax equals dec_id */
+    size_t size;                             /* set by the caller */
+    double loss;                             /* sum over positions of scale * weight * loss */
+    double weight;                           /* sum of the weights seen */
+    uint64_t positions, correct;             /* of a weight above 0; correct: argmax equals dec_id */
+    double format_loss[8], format_weight[8]; /* the parts of loss and weight of each rsd_format, where the batch says formats */
 } rsd_loss_result;
 /* Sums since the last rsd_loss_begin. */
 RSD_API int rsd_loss_result_get(const rsd_loss *l, rsd_loss_result *out);

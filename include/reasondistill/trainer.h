@@ -6,9 +6,11 @@
  * The run directory holds run.json, mixture.json (what each format weighs: rsd_trainer_mixture), checkpoints/step-N (model
  * directories), eval/step-N-NAME.json (rsd_evaluator_file) and metrics.jsonl. Each logged step is a line of the latter,
  *
- *     {"step","loss","accuracy","lr","grad_norm","weight","tokens","seconds","shares":{"zs-cot":0.8,...}}
+ *     {"step","loss","accuracy","lr","grad_norm","weight","tokens","seconds","shares":{"zs-cot":0.8,...},
+ *      "losses":{"zs-cot":0.1,...}}
  *
- * shares: of each format in the step's target tokens as the loss weighs them. Each evaluation is a line behind its step's:
+ * shares: of each format in the step's target tokens as the loss weighs them; losses: mean of each, over its own weights. Each
+ * evaluation is a line behind its step's:
  *
  *     {"step","set","kind":"id"|"ood"|"seen","task","format","n","correct","accuracy","low","high","no_answer","mean_tokens",
  *      "lenient_accuracy","answer_perplexity","rationale_perplexity","seconds"}   (rsd_score; null: not measured)

@@ -256,6 +256,11 @@ static int count_rows(rsd_loss *l, const struct rows *r, struct err *e) {
             continue;
         l->sum.loss += l->scale * r->weight[i] * loss;
         l->sum.weight += r->weight[i];
+        size_t set = r->which[i] % SETS;
+        if (set) {
+            l->sum.format_loss[set - 1] += l->scale * r->weight[i] * loss;
+            l->sum.format_weight[set - 1] += r->weight[i];
+        }
         l->sum.positions++;
         l->sum.correct += r->best[i] == l->b.dec_ids[r->first + i];
     }

@@ -96,8 +96,9 @@ int run_dir_lock(rsd_trainer *t, struct err *e); /* makes the directory; ERR_BUS
 int run_dir_write_config(rsd_trainer *t, struct err *e);
 /* Drops metrics lines and evaluations of steps after at.step: they will come again. */
 int run_dir_cut(rsd_trainer *t, struct err *e);
-/* shares: of each format in the weighted target tokens of the step. */
-int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const double shares[RSD_FORMATS], struct err *e);
+/* shares: of each format in the weighted target tokens of the step; losses: the mean of each, NaN where there is none. */
+int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const double shares[RSD_FORMATS],
+                     const double losses[RSD_FORMATS], struct err *e);
 int run_dir_log_eval(rsd_trainer *t, const struct eval_job *j, const rsd_score *s, struct err *e);
 int run_dir_log_stop(rsd_trainer *t, struct err *e);
 /* What the metrics say of an evaluation of at.step. *found false: nothing. */

@@ -227,7 +227,8 @@ int run_dir_find_eval(rsd_trainer *t, const char *set, double *accuracy, bool *f
     return code;
 }
 
-int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const double shares[RSD_FORMATS], struct err *e) {
+int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const double shares[RSD_FORMATS],
+                     const double losses[RSD_FORMATS], struct err *e) {
     struct str line;
     struct json_out o;
     str_init(&line, &t->ctx->alloc);
@@ -246,6 +247,12 @@ int run_dir_log_step(rsd_trainer *t, const rsd_step *s, double weight, const dou
     for (int f = 0; f < RSD_FORMATS; f++)
         if (shares[f] > 0)
             put_number(&o, rsd_format_name(f), shares[f]);
+    json_end_object(&o);
+    json_put_key(&o, "losses");
+    json_object(&o);
+    for (int f = 0; f < RSD_FORMATS; f++)
+        if (!isnan(losses[f]))
+            put_number(&o, rsd_format_name(f), losses[f]);
     json_end_object(&o);
     json_end_object(&o);
     return log_line(t, &line, e);

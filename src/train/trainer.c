@@ -202,6 +202,7 @@ struct sums {
     double weight, loss;
     uint64_t positions, correct, tokens;
     double shares[RSD_FORMATS]; /* target tokens of each format times its weight in the loss */
+    double format_loss[RSD_FORMATS], format_weight[RSD_FORMATS];
 };
 
 static void add_shares(const rsd_trainer *t, const rsd_batch *b, struct sums *s) {
@@ -246,6 +247,10 @@ static int learn_batch(rsd_trainer *t, const rsd_batch *b, uint64_t index, doubl
         code = rsd_t5_backward(t->model);
     }
     s->loss += r.loss;
+    for (int f = 0; f < RSD_FORMATS; f++) {
+        s->format_loss[f] += r.format_loss[f];
+        s->format_weight[f] += r.format_weight[f];
+    }
     s->positions += r.positions;
     s->correct += r.correct;
     return code;
@@ -306,12 +311,15 @@ static int evaluate(rsd_trainer *t, struct err *e) {
 }
 
 static int log_step(rsd_trainer *t, const rsd_step *s, const struct sums *sums, struct err *e) {
-    double sum = 0, shares[RSD_FORMATS];
+    double sum = 0, shares[RSD_FORMATS], losses[RSD_FORMATS];
     for (int f = 0; f < RSD_FORMATS; f++)
         sum += sums->shares[f];
     for (int f = 0; f < RSD_FORMATS; f++)
         shares[f] = sum > 0 ? sums->shares[f] / sum : 0;
-    return run_dir_log_step(t, s, sums->weight, shares, e);
+    for (int f = 0; f < RSD_FORMATS; f++) /* the sums are of the mean over all: scaled by one over the weight of all */
+        losses[f] =
+            sums->format_weight[f] > 0 && !isnan(s->loss) ? sums->format_loss[f] * sums->weight / sums->format_weight[f] : NAN;
+    return run_dir_log_step(t, s, sums->weight, shares, losses, e);
 }
 
 /* Evaluations, then the checkpoint: a run that goes on from it lacks none. */

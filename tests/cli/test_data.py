@@ -56,7 +56,7 @@ def test_what_is_held_out_is_left_out_and_counted(world: World, tmp_path: Path) 
 
 
 def test_what_each_format_weighs_is_printed_and_kept(world: World, tmp_path: Path) -> None:
-    config = {**json.loads(world.read("run.json")), "out": str(tmp_path / "run"), "formats": {"zs-cot": 1, "zs-ao": 1}, "steps": 1}
+    config = {**json.loads(world.read("run.json")), "out": str(tmp_path / "run"), "formats": {"zs-cot": 1, "zs-ao": 1}, "steps": 1, "accumulate": 3}
     result = world.run("train", world.write("mixed.json", config))
     assert result.returncode == 0, result.stderr
     printed = {line.split()[0]: line.split()[1:] for line in result.stderr.decode().splitlines() if line.startswith("zs-")}
@@ -67,7 +67,9 @@ def test_what_each_format_weighs_is_printed_and_kept(world: World, tmp_path: Pat
         assert abs(float(loss) - 100 * kept[name]["loss_share"]) < 0.01 and abs(float(gradient) - 100 * kept[name]["gradient_share"]) < 0.01
     assert kept["zs-cot"]["loss_share"] > 0.7  # half of the items, most of the loss
     line = json.loads((tmp_path / "run/metrics.jsonl").read_bytes())
-    assert abs(sum(line["shares"].values()) - 1) < 1e-9
+    assert abs(sum(line["shares"].values()) - 1) < 1e-9 and line["losses"].keys() == line["shares"].keys()
+    assert abs(sum(line["losses"][f] * share for f, share in line["shares"].items()) - line["loss"]) < 1e-9
+    assert line["losses"]["zs-ao"] != line["losses"]["zs-cot"]
 
 
 def test_a_run_that_gets_no_better_ends_early(world: World, tmp_path: Path) -> None:

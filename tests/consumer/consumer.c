@@ -32,7 +32,8 @@ int main(int argc, char **argv) {
         rsd_optimizer_open(ctx, model, NULL, &optimizer))
         goto done;
     for (int step = 0; step < 40; step++) {
-        rsd_loss_result r = {sizeof r, 0, 0, 0, 0};
+        rsd_loss_result r = {0};
+        r.size = sizeof r;
         if (rsd_t5_forward(model, &b, RSD_TRAIN) || rsd_loss_begin(loss, &b, 1 / rsd_loss_weight(&b)) ||
             rsd_t5_head(model, rsd_loss_tile, loss) || rsd_loss_result_get(loss, &r) || rsd_t5_backward(model) ||
             rsd_optimizer_step(optimizer, 1e-2, NULL))

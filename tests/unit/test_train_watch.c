@@ -431,7 +431,7 @@ START_TEST(mixture_is_counted_and_measured) {
 }
 END_TEST
 
-START_TEST(metrics_tell_the_shares_of_each_step) {
+START_TEST(metrics_tell_share_and_loss_of_each_format) {
     struct fix f;
     size_t n;
     double mean[RSD_FORMATS] = {0};
@@ -445,8 +445,11 @@ START_TEST(metrics_tell_the_shares_of_each_step) {
             struct text name = json_key(m);
             mean[rsd_format_parse(name.p, name.n)] += json_number(m) / 6;
             sum += json_number(m);
+            const struct json *own = json_get(json_get(line, "losses"), name.p);
+            ck_assert(own && json_number(own) > 0);
         }
         ck_assert_double_eq_tol(sum, 1, 1e-12);
+        ck_assert_uint_eq(json_count(json_get(line, "losses")), json_count(json_get(line, "shares")));
         json_free(line);
     }
     ck_assert(mean[RSD_FORMAT_ZS_AO] > 0 && mean[RSD_FORMAT_ZS_COT] > 0 && mean[RSD_FORMAT_IC_AO] > 0);
@@ -505,7 +508,7 @@ Suite *train_watch_suite(void) {
     tcase_add_test(c, evaluation_that_is_stopped_is_done_by_the_next_call);
     tcase_add_test(c, host_that_steps_itself_goes_on_after_a_stopped_evaluation);
     tcase_add_test(c, mixture_is_counted_and_measured);
-    tcase_add_test(c, metrics_tell_the_shares_of_each_step);
+    tcase_add_test(c, metrics_tell_share_and_loss_of_each_format);
     tcase_add_test(c, shares_of_target_tokens_are_what_is_asked_for);
     tcase_add_test(c, rate_falls_with_the_steps_not_with_the_batches);
     suite_add_tcase(s, c);

@@ -149,7 +149,8 @@ class LossOptions(Structure):
 
 
 class LossResult(Structure):
-    _fields_ = [("size", c_size_t), ("loss", c_double), ("weight", c_double), ("positions", c_uint64), ("correct", c_uint64)]
+    _fields_ = [("size", c_size_t), ("loss", c_double), ("weight", c_double), ("positions", c_uint64), ("correct", c_uint64),
+                ("format_loss", c_double * 8), ("format_weight", c_double * 8)]
 
 
 class OptimizerOptions(Structure):

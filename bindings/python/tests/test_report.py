@@ -30,7 +30,9 @@ def run(tmp_path: Path) -> Path:
     (d / "eval" / "before").mkdir(parents=True)
     (d / "run.json").write_text(json.dumps({"model": "student", "formats": {"zs-cot": 1}, "loss": "kl", "optimizer": "adamw", "lr": 0.01,
                                             "eval": [{"name": "held", "kind": "id"}, {"name": "other", "kind": "ood"}]}))
-    (d / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "loss": 5 / s, "accuracy": s / 40, "lr": 0.01, "grad_norm": 1.0, "seconds": 0.5}) + "\n" for s in range(1, 31))
+    (d / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "loss": 5 / s, "accuracy": s / 40, "lr": 0.01, "grad_norm": 1.0, "seconds": 0.5,
+                                                                "losses": {"zs-cot": 4 / s, **({"ic-ao": 9 / s} if s % 2 else {})}}) + "\n" for s in range(1, 31))
+                                     + '{"step": 30, "set": "held", "accuracy": 0.5, "seconds": 9.0}\n'
                                      + '{"step": 31, "lo')
     (d / "eval" / "before" / "start.json").write_text(json.dumps(evaluation(1)))
     (d / "eval" / "end.json").write_text(json.dumps(evaluation(14)))
@@ -112,6 +114,8 @@ def test_a_run_tells_what_was_gained_and_how(run: Path) -> None:
     assert "zs-cot 1" in text and re.search(r"kl +adamw +0\.01 +30 +0\.1667", text), "the torn line of a run that is going on is left out"
     assert "held (id)" in text and "other (ood)" in text and re.search(r"^10 .*25\.0 %.*75\.0 %", text, re.M)
     assert text.count("\nright: ") == 10 and text.count("\nwrong: ") == 6 and "read nothing" in text
+    by_format = next(b for s in sections_of(read_material([run])) for b in s.blocks if isinstance(b, Picture) and b.title.startswith("Loss of each format"))
+    assert [(line.name, len(line.x), line.y[-1]) for line in by_format.lines] == [("zs-cot", 30, pytest.approx(4 / 30)), ("ic-ao", 15, pytest.approx(9 / 29))]
     titles = {b.title for s in sections_of(read_material([run])) for b in s.blocks if isinstance(b, Picture)}
     assert {"Accuracy before and after", "Loss", "Accuracy along training", "The trade, checkpoint by checkpoint"} <= titles
 

@@ -57,6 +57,12 @@ def training(runs: Sequence[Run]) -> Section:
                 lines.append(Line(r.name, [x for x, _ in points], smooth([y for _, y in points]) if key == "loss" else [y for _, y in points]))
         if lines:
             s.blocks.append(Curves(f"{title[0].upper()}{title[1:]}", "steps", title, lines, log_y=log))
+    for r in runs:
+        by_format = {f: [(number(m["step"]), number(m["losses"][f])) for m in r.metrics if isinstance(m.get("losses"), dict) and f in m["losses"] and "step" in m]
+                     for f in ("zs-ao", "zs-cot", "ic-ao", "ic-cot")}
+        lines = [Line(f, [x for x, _ in points], smooth([y for _, y in points])) for f, points in by_format.items() if points]
+        if len(lines) > 1:
+            s.blocks.append(Curves(f"Loss of each format, {r.name}", "steps", "loss", lines, log_y=True))
     return s
 
 
