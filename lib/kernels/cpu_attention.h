@@ -8,168 +8,32 @@
 #ifndef KERNELS_CPU_ATTENTION_H
 #define KERNELS_CPU_ATTENTION_H
 
-#include "kernels/cpu_block.h"
-#include "kernels/cpu_lanes.h"
+#include "kernels/cpu_attention_load.h"
 
 enum {
-    BLOCK = 64,      /* queries and keys of a block */
     MAX_GROUPS = 32, /* enough tasks for any pool, few enough copies of the bias */
-    AHEAD = 12,      /* rows asked for before they are read */
     FEW_ROWS = 4,    /* fewer queries than this (a decoder that generates): row by row, nothing is copied */
 };
 
-/* Memory of a worker. Blocks of keys lie one behind another; D: width of a head, rounded up to whole registers. */
-struct attention_space {
-    float *q, *dout;  /* [BLOCK, D]: of the tile */
-    float *kt, *vt;   /* [D, BLOCK] each block: transposed, zero behind the last key */
-    float *k, *v;     /* [BLOCK, D] each block */
-    float *dk, *dv;   /* the same */
-    float *a, *b;     /* [BLOCK, BLOCK]: scores, later probabilities (forward: of all blocks); gradient of the scores */
-    float *w;         /* [m, n] dropout multipliers of the tile */
-    float *out;       /* [BLOCK, D]: output, or dq */
-    float *max, *sum; /* [BLOCK, LANES]: of each row, lane by lane */
-    float *mean;      /* [BLOCK] */
-};
-
-struct attention_job {
-    struct rows rows;
-    const struct attention *s;
-    struct mat q, k, v, out, dq, dk, dv, dbias, dout;
-    float *lse;
-    const float *lse_in;
-    bool backward;
-    size_t groups, D; /* D: of attention_space */
-    size_t keys;      /* of the longest sequence, in whole blocks */
-    uint64_t *area;   /* of the dropout masks (mask.h), NULL without dropout */
-    float *work;      /* workers x work_each */
-    size_t work_each;
-    struct mat part; /* gradient of the bias of each (group, head) */
-};
-
-/* One tile: queries i0 .. i0+m of a sequence for one head, against its first n keys. */
-struct tile {
-    const struct attention_space *to;
-    size_t span, h, i0, m, rows, n; /* rows: m in whole units */
-    const struct attention_span *p;
-    float *dbias;
-};
-
-static size_t position(const struct attention_job *j, const struct tile *t, size_t i) {
-    return j->s->causal ? t->i0 + i + t->p->k_len - t->p->q_len : t->i0 + i;
+/* c [m,n] = a b, or += with `add`: k words summed up */
+static void product(const struct attention_job *j, float *c, size_t ldc, size_t m, size_t n, size_t k, struct strided a,
+                    const float *b, size_t ldb, bool add) {
+    (j->pair ? block_pairs : block_product)(c, ldc, m, n, k, a, b, ldb, add);
 }
 
-static size_t keys_of(const struct attention_job *j, const struct tile *t, size_t i) {
-    return j->s->causal ? position(j, t, i) + 1 : t->n;
-}
-
-static size_t lse_at(const struct attention_job *j, const struct tile *t, size_t i) {
-    return t->h * j->q.rows + t->p->q_first + t->i0 + i;
-}
-
-/* ---- what lies where ---- */
-
-/* Pieces of a worker's memory; p NULL: only their size is wanted. */
-static size_t attention_space(struct attention_space *s, float *p, const struct attention_job *j) {
-    size_t at = 0, tile = BLOCK * j->D, all = j->keys * j->D, scores = BLOCK * (j->backward ? BLOCK : j->keys);
-    size_t mask = j->area ? BLOCK * j->keys + LANES : 0;
-    struct {
-        float **to;
-        size_t n;
-    } const pieces[] = {{&s->q, tile},
-                        {&s->dout, j->backward ? tile : 0},
-                        {&s->kt, all},
-                        {&s->vt, j->backward ? all : 0},
-                        {&s->k, j->backward ? all : 0},
-                        {&s->v, j->backward ? 0 : all},
-                        {&s->dk, j->backward ? all : 0},
-                        {&s->dv, j->backward ? all : 0},
-                        {&s->a, scores},
-                        {&s->b, j->backward ? scores : 0},
-                        {&s->w, mask},
-                        {&s->out, tile},
-                        {&s->max, BLOCK * LANES},
-                        {&s->sum, BLOCK * LANES},
-                        {&s->mean, BLOCK}};
-    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
-        *pieces[i].to = p ? p + at : NULL;
-        at += pieces[i].n;
-    }
-    return at;
-}
-
-/* Up to 16 elements of row r, zero behind them. */
-static inline vec part_of_row(struct mat m, size_t r, size_t c, size_t n) {
-    if (n >= LANES) {
-        return vec_load(place(m, r, c), m.dtype);
-    }
-    vec v = {0};
-    load_floats((float *)&v, place(m, r, c), m.dtype, n);
-    return v;
-}
-
-/* A head's part of a row that is read soon: short pieces far apart are no pattern that the processor sees by itself. */
-static inline void ask_for(struct mat m, size_t r, size_t c, size_t d) {
-    for (size_t at = 0; r < m.rows && at < d * width_of(m); at += 64) {
-        __builtin_prefetch((const char *)place(m, r, c) + at);
+/* Row of probabilities or gradients as an operand that is summed over the keys, in place. */
+static void row_as_words(const struct attention_job *j, float *a, size_t wide) {
+    for (size_t k = 0; j->pair && k < wide; k += 2 * LANES) {
+        vec_to(a + k / 2, vec_neighbours(vec_of(a + k), vec_of(a + k + LANES)));
     }
 }
 
-/* Rows r .. r + n of head h as F32, rows D apart, in `rows` rows; what is not there is zero. */
-static void load_rows(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t rows, size_t h) {
-    size_t d = j->s->d_kv;
-    for (size_t i = 0; i < n; i++) {
-        ask_for(m, r + i + AHEAD, h * d, d);
-        for (size_t c = 0; c < d; c += LANES) {
-            vec_to(to + i * j->D + c, part_of_row(m, r + i, h * d + c, d - c));
-        }
-    }
-    memset(to + n * j->D, 0, (rows - n) * j->D * sizeof *to);
-}
-
-/* to [D, BLOCK] = rows r .. r + n of head h, transposed; zero up to whole registers of keys */
-static void load_turned(const struct attention_job *j, float *to, struct mat m, size_t r, size_t n, size_t h) {
-    size_t d = j->s->d_kv;
-    for (size_t i0 = 0; i0 < n; i0 += LANES) {
-        for (size_t i = 0; i < LANES; i++) {
-            ask_for(m, r + i0 + LANES + i, h * d, d);
-        }
-        for (size_t c0 = 0; c0 < d; c0 += LANES) {
-            vec row[LANES];
-            for (size_t i = 0; i < LANES; i++) {
-                row[i] = i0 + i < n ? part_of_row(m, r + i0 + i, h * d + c0, d - c0) : (vec){0};
-            }
-            vec_transpose(row);
-            for (size_t c = 0; c < LANES; c++) {
-                vec_to(to + (c0 + c) * BLOCK + i0, row[c]);
-            }
-        }
-    }
-}
-
-/* The keys of a sequence, block by block. */
-static void load_keys(const struct attention_job *j, const struct attention_space *to, const struct attention_span *p, size_t h) {
-    for (size_t k0 = 0; k0 < p->k_len; k0 += BLOCK) {
-        size_t n = min_size(BLOCK, p->k_len - k0), at = k0 * j->D;
-        load_turned(j, to->kt + at, j->k, p->k_first + k0, n, h);
-        if (j->backward) {
-            load_turned(j, to->vt + at, j->v, p->k_first + k0, n, h);
-            load_rows(j, to->k + at, j->k, p->k_first + k0, n, n, h);
-            memset(to->dk + at, 0, round_rows(n) * j->D * sizeof(float));
-            memset(to->dv + at, 0, round_rows(n) * j->D * sizeof(float));
-        } else {
-            load_rows(j, to->v + at, j->v, p->k_first + k0, n, n, h);
-        }
-    }
-}
-
-/* Rows r .. of head h += rows of `from` */
-static void add_rows(const struct attention_job *j, struct mat m, size_t r, size_t n, size_t h, const float *restrict from) {
-    for (size_t i = 0; i < n; i++) {
-        float *restrict to = row_of(m, r + i) + h * j->s->d_kv;
-        ask_for(m, r + i + AHEAD, h * j->s->d_kv, j->s->d_kv);
-#pragma omp simd
-        for (size_t c = 0; c < j->s->d_kv; c++) {
-            to[c] += from[i * j->D + c];
+/* The same of m rows as an operand that is summed over the queries. */
+static void rows_down(const struct attention_job *j, float *to, const float *a, size_t m, size_t wide) {
+    for (size_t i = 0; j->pair && i < m; i += 2) {
+        for (size_t k = 0; k < wide; k += LANES) {
+            vec next = i + 1 < m ? vec_of(a + (i + 1) * BLOCK + k) : (vec){0};
+            vec_to(to + i / 2 * BLOCK + k, vec_pairs(vec_of(a + i * BLOCK + k), next));
         }
     }
 }
@@ -246,7 +110,8 @@ static void scores_forward(const struct attention_job *j, const struct tile *t) 
     for (size_t k0 = 0; k0 < t->n; k0 += BLOCK) {
         size_t wide = round_lanes(min_size(BLOCK, t->n - k0));
         float *a = s->a + k0 * BLOCK;
-        block_product(a, BLOCK, t->rows, wide, j->s->d_kv, (struct strided){s->q, j->D, 1}, s->kt + k0 * j->D, BLOCK, false);
+        size_t D = depth(j, j->D);
+        product(j, a, BLOCK, t->rows, wide, depth(j, j->s->d_kv), (struct strided){s->q, D, 1}, s->kt + k0 * D, BLOCK, false);
         for (size_t i = 0; i < t->m; i++) {
             bias_and_max(a + i * BLOCK, row_bias(j, t, i, k0, wide, room), s->max + i * LANES, wide);
         }
@@ -271,8 +136,10 @@ static void tile_forward(const struct attention_job *j, const struct tile *t) {
             if (j->area) {
                 multiply(a + i * BLOCK, s->w + i * t->n + k0, n);
             }
+            row_as_words(j, a + i * BLOCK, wide);
         }
-        block_product(s->out, j->D, t->rows, j->D, n, (struct strided){a, BLOCK, 1}, s->v + k0 * j->D, j->D, k0 > 0);
+        product(j, s->out, j->D, t->rows, j->D, depth(j, n), (struct strided){a, BLOCK, 1}, s->v + depth(j, k0) * j->D, j->D,
+                k0 > 0);
     }
     for (size_t i = 0; i < t->m; i++) {
         const float *lanes = s->sum + i * LANES;
@@ -368,10 +235,10 @@ static void add_bias_gradient(const struct attention_job *j, const struct tile *
 
 static void block_backward(const struct attention_job *j, const struct tile *t, size_t k0) {
     const struct attention_space *s = t->to;
-    size_t n = min_size(BLOCK, t->n - k0), wide = round_lanes(n), D = j->D, d = j->s->d_kv, at = k0 * D;
+    size_t n = min_size(BLOCK, t->n - k0), wide = round_lanes(n), D = j->D, Dw = depth(j, D), d = depth(j, j->s->d_kv);
     float room[BLOCK];
-    block_product(s->a, BLOCK, t->rows, wide, d, (struct strided){s->q, D, 1}, s->kt + at, BLOCK, false);
-    block_product(s->b, BLOCK, t->rows, wide, d, (struct strided){s->dout, D, 1}, s->vt + at, BLOCK, false);
+    product(j, s->a, BLOCK, t->rows, wide, d, (struct strided){s->q, Dw, 1}, s->kt + k0 * Dw, BLOCK, false);
+    product(j, s->b, BLOCK, t->rows, wide, d, (struct strided){s->dout, Dw, 1}, s->vt + k0 * Dw, BLOCK, false);
     for (size_t i = 0; i < t->m; i++) {
         float *a = s->a + i * BLOCK, *b = s->b + i * BLOCK, lse = j->lse_in[lse_at(j, t, i)];
         const float *bias = row_bias(j, t, i, k0, wide, room);
@@ -384,19 +251,36 @@ static void block_backward(const struct attention_job *j, const struct tile *t, 
             add_bias_gradient(j, t, i, k0, b);
         }
     }
-    block_product(s->dv + at, D, round_rows(n), D, t->m, (struct strided){s->a, 1, BLOCK}, s->dout, D, true);
-    block_product(s->dk + at, D, round_rows(n), D, t->m, (struct strided){s->b, 1, BLOCK}, s->q, D, true);
-    block_product(s->out, D, t->rows, D, n, (struct strided){s->b, BLOCK, 1}, s->k + at, D, k0 > 0);
+    rows_down(j, s->a_down, s->a, t->m, wide);
+    rows_down(j, s->b_down, s->b, t->m, wide);
+    for (size_t i = 0; i < t->m; i++) {
+        row_as_words(j, s->b + i * BLOCK, wide);
+    }
+    product(j, s->dv + k0 * D, D, round_rows(n), D, depth(j, t->m), (struct strided){s->a_down, 1, BLOCK}, s->dout_down, D, true);
+    product(j, s->dk + k0 * D, D, round_rows(n), D, depth(j, t->m), (struct strided){s->b_down, 1, BLOCK}, s->q_down, D, true);
+    product(j, s->out, D, t->rows, D, depth(j, n), (struct strided){s->b, BLOCK, 1}, s->k + depth(j, k0) * D, D, k0 > 0);
+}
+
+/* sum_j p_j dp_j = dout . out: Dao et al., section 3.1 */
+static float mean_of_row(const struct attention_job *j, size_t r, size_t h) {
+    vec sum = {0};
+    for (size_t c = 0; c < j->s->d_kv; c += LANES) {
+        sum += part_of_row(j, j->dout, r, h, c) * part_of_row(j, j->out, r, h, c);
+    }
+    return sum_lanes(&sum);
 }
 
 static void tile_backward(const struct attention_job *j, const struct tile *t) {
     const struct attention_space *s = t->to;
-    size_t r = t->p->q_first + t->i0, d = j->s->d_kv;
-    load_rows(j, s->out, j->out, r, t->m, t->m, t->h);
+    size_t r = t->p->q_first + t->i0;
     load_rows(j, s->dout, j->dout, r, t->m, t->rows, t->h);
     load_rows(j, s->q, j->q, r, t->m, t->rows, t->h);
-    for (size_t i = 0; i < t->m; i++) { /* sum_j p_j dp_j = dout . out: Dao et al., section 3.1 */
-        s->mean[i] = dot(s->dout + i * j->D, s->out + i * j->D, d);
+    if (j->pair) {
+        load_down(j, s->dout_down, j->dout, r, t->m, t->h);
+        load_down(j, s->q_down, j->q, r, t->m, t->h);
+    }
+    for (size_t i = 0; i < t->m; i++) {
+        s->mean[i] = mean_of_row(j, r + i, t->h);
     }
     if (j->area) {
         tile_mask(j, t);
@@ -465,9 +349,9 @@ static bool keys_shared(const struct attention *s) {
 static bool attention_sizes(struct attention_job *j, size_t keys, size_t workers, size_t *total) {
     struct attention_space none;
     size_t most = 0;
-    j->D = round_lanes(j->s->d_kv);
-    /* No piece is larger than 4 * keys * (D + BLOCK), and there are 15. */
-    if (!size_add(keys, BLOCK - 1, &keys) || !size_mul(keys, j->D + BLOCK, &most) || !size_mul(most, 64, &most)) {
+    j->D = j->pair ? 2 * round_lanes(depth(j, j->s->d_kv)) : round_lanes(j->s->d_kv);
+    /* No piece is larger than 4 * keys * (D + BLOCK), and there are fewer than 20. */
+    if (!size_add(keys, BLOCK - 1, &keys) || !size_mul(keys, j->D + BLOCK, &most) || !size_mul(most, 80, &most)) {
         return false;
     }
     j->keys = keys / BLOCK * BLOCK;
@@ -489,6 +373,7 @@ static void attention_run(const struct exec *x, struct attention_job *j) {
         return;
     }
     j->rows.fn = attention_tasks;
+    j->pair = HAS_PAIRS && !is_wide(j->q) && !is_wide(j->k) && !is_wide(j->v);
     j->groups = j->backward && keys_shared(s) ? 1 : min_size(s->n_spans, MAX_GROUPS);
     if (s->dropout.p > 0) {
         j->area = arena_take(x->scratch, s->n_spans + 1, sizeof *j->area, x->err);

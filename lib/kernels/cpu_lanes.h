@@ -36,6 +36,27 @@ static inline vec vec_load(const void *p, enum dtype t) {
 #endif
 }
 
+/* Pairs of BF16 (cpu_gemm_micro.h), rounded to nearest: low[i] and high[i], or neighbours in the 32 numbers of a and b. Only where
+ * HAS_PAIRS. */
+static inline vec vec_neighbours(vec a, vec b) {
+#ifdef __AVX512BF16__
+    return (vec)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+static inline vec vec_pairs(vec low, vec high) {
+#ifdef __AVX512BF16__
+    __m512i l = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)low));
+    return (vec)_mm512_or_si512(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)high)), 16), l);
+#else
+    (void)high;
+    return low;
+#endif
+}
+
 /* The larger of each lane; b where one of them is NaN. */
 static inline vec vec_max(vec a, vec b) {
 #ifdef __AVX512F__
