@@ -13,7 +13,7 @@ enum {
     GEMM_CHUNK = 768,       /* most words of the inner dimension between two visits to c */
     GEMM_CHUNK_BF16 = 1536, /* the same where c is BF16, which is visited once */
     GEMM_OWN = 96 << 10,    /* words of a task's own block: less than half of a second-level cache of 1 MiB */
-    GEMM_SHARED = 4 << 20,  /* words of the shared operand that are packed at a time: half of a third-level cache */
+    GEMM_SHARED = 1 << 20,  /* words of the shared operand that are packed at a time, and stay in a third-level cache meanwhile */
     GEMM_TASK = 2 << 20,    /* multiplications below which another task is not worth while */
     GEMM_SLICE = 64         /* words of one packing task, where rows lie across the inner dimension */
 };
