@@ -1,5 +1,6 @@
 /* Against Hugging Face's T5 in PyTorch: tests/tools/make_t5_fixtures.py. The tolerances are those of the design: 1e-5 of the
- * largest logit, 1e-4 of a tensor's largest gradient. */
+ * largest logit, 1e-4 of a tensor's largest gradient; twice that for the table without fused multiply-add, which rounds twice where the
+ * others round once. */
 #include "test_t5.h"
 
 #include "t5/buckets.h"
@@ -19,6 +20,11 @@ struct subject {
     struct golden g;
     struct owned_batch batch;
 };
+
+static double limit(double fused) {
+    const char *table = getenv("RSD_TEST_KERNELS");
+    return table && strcmp(table, "generic") == 0 ? 2 * fused : fused;
+}
 
 static void subject_open(struct subject *s, int variant, const char *golden) {
     char name[80];
@@ -44,7 +50,7 @@ START_TEST(logits_and_logprobs_equal_hugging_face) {
     float *got = malloc(n * sizeof *got);
     OK(s.ctx, rsd_t5_forward(s.m, &s.batch.b, RSD_INFER));
     OK(s.ctx, rsd_t5_logits(s.m, got, n));
-    ck_assert_double_le(relative_error(got, want, n), 1e-5);
+    ck_assert_double_le(relative_error(got, want, n), limit(1e-5));
     double most = 0;
     for (size_t i = 0; i < n; i++)
         most = fmax(most, fabs((double)want[i]));
@@ -72,7 +78,7 @@ static void compare_gradients(const struct subject *s, const char *prefix) {
         float *got = malloc(n * sizeof *got);
         OK(s->ctx, rsd_t5_grad_read(s->m, i, got, n));
         double err = relative_error(got, want, n);
-        ck_assert_msg(err <= 1e-4, "%s: %g", name, err);
+        ck_assert_msg(err <= limit(1e-4), "%s: %g", name, err);
         free(got);
         found++;
     }
