@@ -65,7 +65,8 @@ def show(part: Part) -> None:
 
 def write_paper(plan: Plan, scale: str, command: str) -> list[dict]:
     """paper.json from the parts that are finished."""
-    entries = Results(plan).entries()
+    results = Results(plan)
+    entries, beside = results.entries(), results.beside()
     done = [p for p in plan.order if p.done]
     paper = {
         "what": "The paper in miniature: specialising small T5 models to word problems (after Fu et al. 2023), measured by examples/paper.sh",
@@ -73,12 +74,12 @@ def write_paper(plan: Plan, scale: str, command: str) -> list[dict]:
         "builds": sorted({p.record["build"] for p in done}), "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{processor()}, {os.cpu_count()} CPUs", "workers": plan.lab.workers,
         "parts": {"finished": len(done), "of": len(plan.order), "seconds_of_one_thread": round(sum(p.record["seconds"] for p in done))},
-        "intervals": "95 %, percentile bootstrap over seeds and items", "entries": entries}
+        "intervals": "95 %, percentile bootstrap over seeds and items", "entries": entries, "beside": beside}
     write_json(plan.lab.out / "paper.json", paper)
     (plan.lab.out / "paper.md").write_text(markdown(paper), encoding="utf-8")
-    for entry in entries:
+    for entry in entries + beside:
         draw(entry, plan.lab.out / "pictures")
-    return entries
+    return entries + beside
 
 
 def write_report(plan: Plan) -> None:

@@ -372,16 +372,22 @@ class Results:
                 "runs": self.runs([p for n in names for p in self.arm(n)])}
 
     def entries(self) -> list[dict]:
-        """The eight of the paper in miniature, and rehearsal beside them. What waits for unfinished parts says so."""
-        out = []
-        for number, make in enumerate((self.gain_and_loss, self.scaling, self.matching, self.formats, self.start, self.selection, self.sweep, self.architecture, self.rehearsal), 1):
-            entry: dict = {"id": number if number <= 8 else "rehearsal", "key": make.__name__}
-            try:
-                entry |= {"state": "complete", **make()}
-            except Waiting as w:
-                entry |= {"state": "waiting", "waits_for": str(w)}
-            out.append(entry)
-        return out
+        """The eight of the paper in miniature."""
+        made = (self.gain_and_loss, self.scaling, self.matching, self.formats, self.start, self.selection, self.sweep, self.architecture)
+        return [entry_of(number, make) for number, make in enumerate(made, 1)]
+
+    def beside(self) -> list[dict]:
+        """What was measured besides."""
+        return [entry_of("rehearsal", self.rehearsal)]
+
+
+def entry_of(ident: int | str, make: Callable[[], dict]) -> dict:
+    """An entry that waits for unfinished parts says so."""
+    entry: dict = {"id": ident, "key": make.__name__}
+    try:
+        return entry | {"state": "complete", **make()}
+    except Waiting as w:
+        return entry | {"state": "waiting", "waits_for": str(w)}
 
 
 def show_steps(steps: Sequence[int | None]) -> str:

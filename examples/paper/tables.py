@@ -27,7 +27,7 @@ def table(entry: dict) -> str:
 def markdown(paper: dict) -> str:
     out = [f"`{paper['command']}` at {paper['commit'] or 'no commit'} on {paper['machine']}, {paper['date'][:10]}: {paper['parts']['finished']} of {paper['parts']['of']} parts, "
            f"{paper['parts']['seconds_of_one_thread'] / 60:.0f} minutes of one thread. Intervals: {paper['intervals']}."]
-    for e in paper["entries"]:
+    for e in paper["entries"] + paper.get("beside", []):
         if e["state"] != "complete":
             out.append(f"### ({e['id']}) {e['key']}\n\nNot finished.")
             continue

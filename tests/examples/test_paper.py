@@ -341,8 +341,8 @@ def test_the_whole_is_killed_goes_on_and_writes_eight_entries(tmp_path: Path) ->
     after = finished(out)
     assert before.items() <= after.items()  # nothing that was finished has been written again
     paper = json.loads((out / "paper.json").read_text())
-    assert [e["id"] for e in paper["entries"]] == [1, 2, 3, 4, 5, 6, 7, 8, "rehearsal"]
-    for entry in paper["entries"]:
+    assert [e["id"] for e in paper["entries"]] == [1, 2, 3, 4, 5, 6, 7, 8] and [e["id"] for e in paper["beside"]] == ["rehearsal"]
+    for entry in paper["entries"] + paper["beside"]:
         assert entry["state"] == "complete" and entry["question"] and entry["rows"] and entry["summary"] and f"({entry['id']}) {entry['title']}" in said
         assert {c["key"] for c in entry["columns"]} <= {key for row in entry["rows"] for key in row}
         assert all((out / run / "metrics.jsonl").is_file() for run in entry["runs"])
@@ -361,7 +361,7 @@ def test_the_whole_is_killed_goes_on_and_writes_eight_entries(tmp_path: Path) ->
     assert len(fits) == 5 and all(f.y == pytest.approx(b, abs=0.01) for f, b in zip(fits, y, strict=True))  # two sizes: the line meets both
     if importlib.util.find_spec("matplotlib"):
         page = (out / "report.html").read_text(encoding="utf-8")
-        for part in (*(entry["title"] for entry in paper["entries"]), "Training", "Outputs", "Configuration", "Alignment", "What each rule keeps"):
+        for part in (*(entry["title"] for entry in paper["entries"] + paper["beside"]), "Training", "Outputs", "Configuration", "Alignment", "What each rule keeps"):
             assert f">{html.escape(part)}" in page, part
         assert "report.html: " in said and page.count("<img ") > 20
     else:

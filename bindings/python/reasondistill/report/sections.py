@@ -275,10 +275,10 @@ def fitted(line: Line, rows: Sequence[Json]) -> list[Line]:
 
 def paper(path: Path, v: Json) -> list[Section]:
     try:
-        made = [entry(e) for e in v["entries"]]
+        made = [entry(e) for e in [*v["entries"], *v.get("beside", [])]]
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
         raise ReportError(f"{path}: an entry is not as paper.sh writes it: {type(e).__name__}: {e}") from e
-    rest = [(k, json.dumps(x, ensure_ascii=False)) for k, x in v.items() if k != "entries"]
+    rest = [(k, json.dumps(x, ensure_ascii=False)) for k, x in v.items() if k not in ("entries", "beside")]
     return [*made, Section("How it was made", [], [Settings(path.name, rest)])] if rest else made
 
 
