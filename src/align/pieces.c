@@ -1,12 +1,13 @@
 /* A table with one slot a text of up to KEY bytes, each slot one line of the CPU's cache; the text that comes last to a slot
- * has it. So the table never grows, needs one line of memory a look-up, and texts made to collide only lose what it saves. */
+ * has it. So the table never grows, needs one line of memory a look-up, and texts made to collide only lose what it saves. Most
+ * of a look-up is the wait for that line, so several are asked for before the first is answered. */
 #include "align/pieces.h"
 
 #include "align/align.h"
 
 #include <string.h>
 
-enum { SLOTS = 1 << 16, KEY = 24, IDS = 9 };
+enum { SLOTS = 1 << 16, KEY = PIECES_KEY, IDS = 9 };
 
 struct pieces_slot {
     uint64_t key[KEY / 8]; /* the text, zeros behind it */
@@ -42,7 +43,7 @@ static size_t slot_of(const uint64_t key[KEY / 8], size_t len) {
 _Static_assert(SLOTS == 1 << 16, "what slot_of gives");
 
 static int append(struct pieces *p, const int32_t *ids, size_t n, struct pieces_entry *out, struct err *e) {
-    int code = mem_reserve(p->a, &p->ids, &p->cap_ids, p->n_ids + n, sizeof *p->ids, e);
+    int code = n <= p->cap_ids - p->n_ids ? 0 : mem_reserve(p->a, &p->ids, &p->cap_ids, p->n_ids + n, sizeof *p->ids, e);
     if (code)
         return code;
     for (size_t i = 0; i < n; i++)
@@ -52,34 +53,49 @@ static int append(struct pieces *p, const int32_t *ids, size_t n, struct pieces_
     return 0;
 }
 
-int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e) {
-    struct pieces_slot *slot = NULL;
-    uint64_t key[KEY / 8] = {0};
+int pieces_ask(struct pieces *p, struct pieces_query *q, struct err *e) {
     if (!p->slots) {
         if (!(p->slots = mem_aligned(p->a, SLOTS, sizeof *p->slots, e)))
             return ERR_NOMEM;
         memset(p->slots, 0, SLOTS * sizeof *p->slots);
     }
-    if (t.n <= KEY) {
-        memcpy(key, t.p, t.n);
-        slot = &p->slots[slot_of(key, t.n)];
-        if (slot->full && slot->len == t.n && !memcmp(slot->key, key, sizeof key))
-            return append(p, slot->ids, slot->n, out, e);
-    }
+    q->slot = &p->slots[slot_of(q->key.word, q->n)];
+    __builtin_prefetch(q->slot, 1);
+    return 0;
+}
+
+int pieces_answer(struct pieces *p, const struct pieces_query *q, struct pieces_entry *out, struct err *e) {
+    struct pieces_slot *slot = q->slot;
+    if (slot->full && slot->len == q->n && !memcmp(slot->key, q->key.word, sizeof slot->key))
+        return append(p, slot->ids, slot->n, out, e);
     const int32_t *ids;
     size_t n;
-    int code = rsd_tokenizer_encode(p->tok, t.p, t.n, &ids, &n);
+    int code = rsd_tokenizer_encode(p->tok, q->key.text, q->n, &ids, &n);
     if (code)
         return align_carry(p->ctx, code, e);
-    if (slot && n <= IDS) {
-        memcpy(slot->key, key, sizeof key);
-        slot->len = (uint8_t)t.n;
+    if (n <= IDS) {
+        memcpy(slot->key, q->key.word, sizeof slot->key);
+        slot->len = (uint8_t)q->n;
         slot->n = (uint8_t)n;
         slot->full = 1;
         for (size_t i = 0; i < n; i++)
             slot->ids[i] = ids[i];
     }
     return append(p, ids, n, out, e);
+}
+
+int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e) {
+    if (t.n <= KEY) {
+        struct pieces_query q = {.n = t.n};
+        if (t.n)
+            memcpy(q.key.text, t.p, t.n);
+        int code = pieces_ask(p, &q, e);
+        return code ? code : pieces_answer(p, &q, out, e);
+    }
+    const int32_t *ids;
+    size_t n;
+    int code = rsd_tokenizer_encode(p->tok, t.p, t.n, &ids, &n);
+    return code ? align_carry(p->ctx, code, e) : append(p, ids, n, out, e);
 }
 
 bool pieces_are_words(const rsd_tokenizer *tok) {

@@ -20,6 +20,20 @@ struct pieces {
 
 void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok);
 void pieces_free(struct pieces *p);
+/* The same in two steps, so that the memory of several look-ups is fetched at once: first all texts, then all pieces. A text is
+ * spelled into `key` itself, with zeros behind its n bytes. */
+enum { PIECES_KEY = 24 };
+struct pieces_query {
+    union {
+        uint64_t word[PIECES_KEY / 8];
+        char text[PIECES_KEY];
+    } key;
+    size_t n;
+    struct pieces_slot *slot;
+};
+int pieces_ask(struct pieces *p, struct pieces_query *q, struct err *e);
+int pieces_answer(struct pieces *p, const struct pieces_query *q, struct pieces_entry *out, struct err *e);
+
 /* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_begin; ids may move. Uses the
  * tokenizer. */
 int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);

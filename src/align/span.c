@@ -17,8 +17,9 @@
 #include <string.h>
 
 /* REACH: bytes of one word that are tokenised together, and seen ahead; in longer words branches are looked up by themselves.
+ * AT_ONCE: alternatives whose texts are looked up together.
  * FORGET: branches of less mass than this go into the tail: they are below what single precision adds up. */
-enum { REACH = 192 };
+enum { REACH = 192, AT_ONCE = 8 };
 static const double FORGET = 1e-14;
 
 /* A branch: mass, and the pieces it has from the position at hand on: first `same` pieces of the reply, then ids of the
@@ -117,7 +118,8 @@ static bool word_may_end(const rsd_aligner *a, size_t from) {
 
 static int add_branch(rsd_aligner *a, struct branch b, struct err *e) {
     struct span_work *w = a->span;
-    int code = mem_reserve(&a->ctx->alloc, &w->live, &w->cap_live, w->n_live + 1, sizeof *w->live, e);
+    int code =
+        w->n_live < w->cap_live ? 0 : mem_reserve(&a->ctx->alloc, &w->live, &w->cap_live, w->n_live + 1, sizeof *w->live, e);
     if (!code)
         w->live[w->n_live++] = b;
     return code;
@@ -131,44 +133,74 @@ static size_t word_end(const struct span_work *w, size_t j, size_t s) {
     return k;
 }
 
-/* The branch that leaves the path at byte `from` with `choice`, as pieces from position j on. [first, last) is the word of piece
+/* An alternative, and the text whose pieces it needs: its own where the word [begin, end) is over and it goes on behind it, else
+ * all of the word that stands before it, and it. */
+struct wish {
+    struct pieces_query query; /* of a short text; without a slot: of none, or of a long one */
+    size_t begin, end;
+    bool mark, behind;
+};
+
+static int foresee(rsd_aligner *a, struct wish *w, size_t begin, size_t end, size_t from, struct text bytes, struct err *e) {
+    w->begin = begin;
+    w->end = end;
+    w->query.slot = NULL;
+    w->mark = is_end_mark(bytes);
+    w->behind = from == end && (w->mark || (a->words && bytes.n && is_blank(a, bytes.p[0]) && word_may_end(a, from)));
+    const size_t before = w->behind ? 0 : from - begin, behind = w->mark ? 0 : bytes.n;
+    if ((w->behind && w->mark) || before + behind > PIECES_KEY)
+        return 0;
+    struct pieces_query *q = &w->query;
+    memset(&q->key, 0, sizeof q->key);
+    if (before)
+        memcpy(q->key.text, a->reply.p + begin, before);
+    if (behind)
+        memcpy(q->key.text + before, bytes.p, behind);
+    q->n = told_bytes(a, q->key.text, before + behind).n;
+    memset(q->key.text + q->n, 0, before + behind - q->n);
+    return pieces_ask(&a->cache, q, e);
+}
+
+static int get_pieces(rsd_aligner *a, const struct wish *w, size_t from, struct text bytes, struct pieces_entry *out,
+                      struct err *e) {
+    if (w->query.slot)
+        return pieces_answer(&a->cache, &w->query, out, e);
+    struct str *text = &a->span->text;
+    str_clear(text);
+    if (!w->behind)
+        str_add(text, a->reply.p + w->begin, from - w->begin);
+    if (!w->mark)
+        str_add(text, bytes.p, bytes.n);
+    int code = str_status(text, e);
+    return code ? code : pieces_get(&a->cache, told_bytes(a, str_z(text), text->n), out, e);
+}
+
+/* The branch that leaves the path at byte `from` with the choice, as pieces from position j on. [first, last) is the word of piece
  * j. */
-static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t step, struct text bytes, double mass,
-                         struct err *e) {
-    struct span_work *w = a->span;
+static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, size_t step, const struct wish *wish,
+                         struct text bytes, double mass, struct err *e) {
     size_t from = a->steps[step].begin;
     struct branch b = {.mass = mass, .from = from, .step = step, .known = true};
-    size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
     struct pieces_entry entry;
-    if (from == end && (is_end_mark(bytes) || (a->words && bytes.n && is_blank(a, bytes.p[0]) && word_may_end(a, from)))) {
-        /* the word is over, the branch goes on behind it */
+    int code;
+    if (wish->behind) { /* the word is over, the branch goes on behind it */
         b.same = last - j;
         b.over = bytes.p[0] == '<';
         if (!b.over) {
-            int code = pieces_get(&a->cache, told_bytes(a, bytes.p, bytes.n), &entry, e);
-            if (code)
+            if ((code = get_pieces(a, wish, from, bytes, &entry, e)))
                 return code;
             b.at = entry.at;
             b.n = entry.n;
         }
         return add_branch(a, b, e);
     }
-    if (from - begin > REACH && a->words) {
+    if (from - wish->begin > REACH && a->words) {
         /* a word too long to be tokenised again and again: all that is known is what stands before */
         while (j + b.same < last && a->regions[j + b.same].end <= from)
             b.same++;
         return add_branch(a, b, e);
     }
-    str_clear(&w->text);
-    str_add(&w->text, a->reply.p + begin, from - begin);
-    bool over = is_end_mark(bytes);
-    if (!over)
-        str_add(&w->text, bytes.p, bytes.n);
-    int code = str_status(&w->text, e);
-    if (code)
-        return code;
-    const char *p = str_z(&w->text);
-    if ((code = pieces_get(&a->cache, told_bytes(a, p, w->text.n), &entry, e)))
+    if ((code = get_pieces(a, wish, from, bytes, &entry, e)))
         return code;
     /* pieces before j have been told already: the branch must agree */
     size_t k = 0;
@@ -178,7 +210,7 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
         return 0;
     b.at = entry.at + k;
     b.n = entry.n - k;
-    b.over = over;
+    b.over = wish->mark;
     return add_branch(a, b, e);
 }
 
@@ -187,14 +219,25 @@ static int expand_choice(rsd_aligner *a, size_t j, size_t first, size_t last, si
 static int expand(rsd_aligner *a, size_t i, size_t j, size_t first, size_t last, struct err *e) {
     struct span_work *w = a->span;
     const struct step *s = &a->steps[i];
+    const size_t begin = a->regions[first].begin, end = a->regions[last - 1].end;
     double told = s->token.prob;
     for (size_t k = 0; k < s->n; k++)
         if (!text_eq(a->tops[s->first + k].bytes, s->token.bytes))
             told += a->tops[s->first + k].prob;
     double scale = told > 1 ? w->path / told : w->path; /* printed probabilities may add up to a little more than one */
-    for (size_t k = 0; k < s->n; k++) {
-        const struct choice *c = &a->tops[s->first + k];
-        int code = text_eq(c->bytes, s->token.bytes) ? 0 : expand_choice(a, j, first, last, i, c->bytes, scale * c->prob, e);
+    for (size_t from = 0; from < s->n; from += AT_ONCE) {
+        const struct choice *c = &a->tops[s->first + from];
+        const size_t n = s->n - from < AT_ONCE ? s->n - from : AT_ONCE;
+        struct wish wishes[AT_ONCE];
+        int code = 0;
+        size_t which[AT_ONCE], m = 0; /* the token itself is no branch */
+        for (size_t k = 0; k < n && !code; k++)
+            if (!text_eq(c[k].bytes, s->token.bytes)) {
+                code = foresee(a, &wishes[m], begin, end, s->begin, c[k].bytes, e);
+                which[m++] = k;
+            }
+        for (size_t k = 0; k < m && !code; k++)
+            code = expand_choice(a, j, first, last, i, &wishes[k], c[which[k]].bytes, scale * c[which[k]].prob, e);
         if (code)
             return code;
     }
@@ -214,11 +257,13 @@ static int put(rsd_aligner *a, int32_t id, double mass, struct err *e) {
             w->mass[i] += mass;
             return 0;
         }
-    const struct allocator *m = &a->ctx->alloc;
-    int code = mem_reserve(m, &w->ids, &w->cap_ids, w->n + 1, sizeof *w->ids, e);
-    code = code ? code : mem_reserve(m, &w->mass, &w->cap_mass, w->n + 1, sizeof *w->mass, e);
-    if (code)
-        return code;
+    if (w->n == w->cap_ids || w->n == w->cap_mass) {
+        const struct allocator *m = &a->ctx->alloc;
+        int code = mem_reserve(m, &w->ids, &w->cap_ids, w->n + 1, sizeof *w->ids, e);
+        code = code ? code : mem_reserve(m, &w->mass, &w->cap_mass, w->n + 1, sizeof *w->mass, e);
+        if (code)
+            return code;
+    }
     w->ids[w->n] = id;
     w->mass[w->n++] = mass;
     return 0;
