@@ -120,6 +120,12 @@ static int disagree(const struct settle *s, struct err *e) {
     if (s->join.n > 9 && memcmp(s->join.p, "token_id:", 9) == 0)
         return err_set(e, ERR_FORMAT,
                        "the tokens are numbers (\"token_id:..\"): switch the server's return_tokens_as_token_ids off");
+    if (i == s->join.n && text_is((struct text){str_z(&r->finish), r->finish.n}, "stop"))
+        return err_set(
+            e, ERR_FORMAT,
+            "the tokens do not join to the text: they end %zu bytes before it does. llama.cpp's server leaves out as many "
+            "tokens as the stop string has by itself: use one that is a single token, or none",
+            r->text.n - i);
     return err_set(e, ERR_FORMAT, "the tokens do not join to the text: %zu and %zu bytes, they part at byte %zu", s->join.n,
                    r->text.n, i);
 }

@@ -236,6 +236,8 @@ case(L, "an-item-that-is-a-string", llama(("a", None, {"logprobs": {"content": [
 case(L, "loading", {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, status=503, error="Loading model", retry=True)
 case(L, "busy-slots-as-text", b"no slot available\n", status=503, retry=True)
 case(L, "prompt-too-long", {"error": {"code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 4096}}, status=400, retry=False)
+# Stopped by "\n\nQ", two tokens by themselves; the model wrote ".\n\n" and "Q", and the server leaves out both.
+case(L, "stop-string-took-a-token-more", llama((" 4.", [item(" 4", -0.125, [(" 4", -0.125), (" 5", -3)])])), code="RSD_EFORMAT", error="they end 1 bytes before", prompt=30)
 
 
 def main():
