@@ -28,8 +28,9 @@ typedef struct rsd_evaluator rsd_evaluator;
 /* Strings are copied. */
 typedef struct rsd_evaluator_options {
     size_t size;
-    /* questions with rationale for the in-context formats, as the task's lines; NULL: none. More than `shots`; never the
-     * question itself is shown */
+    /* questions with rationale for the in-context formats, as the task's lines, or a folder of such files; NULL: none. More than
+     * `shots`; never the question itself is shown. An item whose task (the key "task", or of several files the file's name) has
+     * more than `shots` of them is shown those alone: BIG-Bench-Hard has examples for each of its tasks */
     const char *demos;
     uint64_t seed;      /* of the demonstrations and of sampling; default 1 */
     int32_t format;     /* RSD_FORMAT_ZS_COT */

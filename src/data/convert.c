@@ -12,9 +12,9 @@ static void put_line(struct str *line, const struct questions *q, size_t i) {
     json_object(&o);
     json_put_key(&o, "id");
     json_put_text(&o, x.id);
-    if (q->n_groups > 1) {
+    if (x.task) {
         json_put_key(&o, "task");
-        json_put_z(&o, q->groups[questions_group(q, i)].name);
+        json_put_text(&o, questions_task_name(q, x.task));
     }
     json_put_key(&o, "question");
     json_put_text(&o, x.question);

@@ -29,6 +29,9 @@ void questions_free(struct questions *q) {
     for (size_t i = 0; i < q->n_groups; i++)
         mem_free(q->a, q->groups[i].name);
     mem_free(q->a, q->groups);
+    for (size_t i = 0; i < q->n_names; i++)
+        mem_free(q->a, q->names[i]);
+    mem_free(q->a, q->names);
     str_free(&q->bytes);
     map_free(&q->index);
     map_free(&q->tasks);
@@ -53,12 +56,20 @@ int questions_task(struct questions *q, struct text name, uint32_t *task, struct
     if (!map_get(&q->tasks, name, &number)) {
         if (number > UINT32_MAX)
             return err_set(e, ERR_UNSUPPORTED, "more than 2^32 tasks");
+        if (mem_reserve(q->a, &q->names, &q->cap_names, number, sizeof *q->names, e) ||
+            !(q->names[q->n_names] = mem_strndup(q->a, name.p, name.n, e)))
+            return e->code;
+        q->n_names++;
         if (map_put(&q->tasks, name, number, e))
             return e->code;
         q->n_tasks = number;
     }
     *task = (uint32_t)number;
     return 0;
+}
+
+struct text questions_task_name(const struct questions *q, uint32_t task) {
+    return task && task <= q->n_names ? text_of(q->names[task - 1]) : (struct text){"", 0};
 }
 
 int questions_put(struct questions *q, const struct question *x, struct err *e) {

@@ -35,7 +35,9 @@ struct questions {
     struct str bytes;
     struct map index; /* id -> number */
     struct map tasks; /* name -> task */
-    size_t n_tasks;   /* the largest task there is */
+    char **names;     /* [n_names] of tasks 1, 2, ...; of a loaded file there are none */
+    size_t n_names, cap_names;
+    size_t n_tasks; /* the largest task there is */
     struct question_group *groups;
     size_t n_groups, cap_groups;
 };
@@ -63,6 +65,7 @@ void questions_start(struct questions *q, const struct allocator *a);
 int questions_add(struct questions *q, const struct questions_from *from, struct err *e);
 int questions_put(struct questions *q, const struct question *x, struct err *e);          /* one more of the last group */
 int questions_task(struct questions *q, struct text name, uint32_t *task, struct err *e); /* the number of a task's name */
+struct text questions_task_name(const struct questions *q, uint32_t task);                /* empty for 0. Borrowed */
 
 void questions_free(struct questions *q);                           /* harmless after a failed read, or on zeros */
 struct question questions_get(const struct questions *q, size_t i); /* borrowed */

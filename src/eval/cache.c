@@ -72,6 +72,8 @@ static void add_items(struct sha256 *h, const struct items *items) {
         const struct text parts[] = {group, x->id, x->question, x->answer, x->rationale};
         for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
             add_bytes(h, parts[k].p, parts[k].n);
+        if (x->task.n) /* it chooses the demonstrations */
+            add_bytes(h, x->task.p, x->task.n);
     }
 }
 

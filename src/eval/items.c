@@ -26,7 +26,8 @@ int items_read(struct items *s, const char *task, const char *path, size_t limit
         return e->code;
     for (s->n = 0; s->n < q->n; s->n++) { /* the texts may have moved: those of before, too */
         struct question x = questions_get(q, s->n);
-        s->v[s->n] = (struct item){x.id, x.question, x.answer, x.rationale, questions_group(q, s->n)};
+        s->v[s->n] =
+            (struct item){x.id, x.question, x.answer, x.rationale, questions_task_name(q, x.task), questions_group(q, s->n)};
     }
     for (s->n_groups = 0; s->n_groups < q->n_groups; s->n_groups++)
         s->groups[s->n_groups] = text_of(q->groups[s->n_groups].name);

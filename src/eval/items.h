@@ -8,6 +8,7 @@
 
 struct item {
     struct text id, question, answer, rationale; /* rationale may be empty */
+    struct text task;                            /* what kind of question it is; empty where that is not said */
     size_t group;
 };
 

@@ -32,14 +32,32 @@ struct slot_length {
 
 /* ---- inputs ---- */
 
+static size_t count_demos(const rsd_evaluator *v, struct text task) {
+    size_t n = 0;
+    for (size_t i = 0; i < v->demos.n && task.n; i++)
+        n += text_eq(v->demos.v[i].task, task);
+    return n;
+}
+
+/* Number of the k-th demonstration of a task, or of all. */
+static size_t find_demo(const rsd_evaluator *v, struct text task, size_t k) {
+    size_t at = task.n ? 0 : k;
+    for (; task.n && (!text_eq(v->demos.v[at].task, task) || k--); at++)
+        ;
+    return at;
+}
+
 /* Demonstrations of item `index`, a function of (seed, index): from a random place on, the first that is neither drawn already
- * nor the question itself. */
-static int draw_demos(const rsd_evaluator *v, size_t index, struct text question, struct outcome *o, struct err *e) {
-    size_t shots = (size_t)v->o.shots, n = v->demos.n;
+ * nor the question itself; of the item's own task, if there are enough. */
+static int draw_demos(const rsd_evaluator *v, size_t index, const struct item *item, struct outcome *o, struct err *e) {
+    const struct text question = item->question;
+    size_t shots = (size_t)v->o.shots, own = count_demos(v, item->task), n = own > shots ? own : v->demos.n;
+    const struct text task = own > shots ? item->task : (struct text){"", 0};
     struct rng r = rng_make(v->o.seed, index);
     for (o->n_demos = 0; o->n_demos < shots; o->n_demos++) {
-        size_t at = (size_t)rng_below(&r, n), tries = 0;
-        for (; tries < n; tries++, at = (at + 1) % n) {
+        size_t k = (size_t)rng_below(&r, n), tries = 0, at = 0;
+        for (; tries < n; tries++, k = (k + 1) % n) {
+            at = find_demo(v, task, k);
             bool taken = demo_is_same(question, v->demos.v[at].question);
             for (size_t j = 0; j < o->n_demos && !taken; j++)
                 taken = o->demos[j] == &v->demos.v[at];
@@ -61,7 +79,7 @@ int evaluation_prompt(struct evaluation *t, size_t index, struct str *text, stru
     struct demo demos[MAX_SHOTS];
     if (format_has_demos(v->o.format)) {
         o->demos = arena_take(&t->items.texts, (size_t)v->o.shots, sizeof *o->demos, e);
-        if (!o->demos || draw_demos(v, index, item->question, o, e))
+        if (!o->demos || draw_demos(v, index, item, o, e))
             return e->code;
     }
     for (size_t i = 0; i < o->n_demos; i++)

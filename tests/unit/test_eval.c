@@ -1,6 +1,7 @@
 /* The evaluator on a tiny model that has learned a few answers by heart, so that every figure is known beforehand. */
 #include "test_eval.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,6 +143,65 @@ START_TEST(demonstrations_are_a_function_of_the_seed_and_never_the_question) {
     ck_assert_str_ne(str_z(&texts[0]), str_z(&texts[2]));
     for (int i = 0; i < 3; i++)
         str_free(&texts[i]);
+    eval_close(&f);
+}
+END_TEST
+
+/* A folder of tasks, a folder of demonstrations of the same names; and one task without enough of its own. */
+START_TEST(demonstrations_are_of_the_items_own_task) {
+    static const char *const task[] = {"add", "sort", "lone"};
+    struct fix f = eval_open(false);
+    struct err e = {0};
+    char items[400], demos[400], out[400];
+    strcpy(items, test_path(f.dir, "tasks"));
+    strcpy(demos, test_path(f.dir, "demos"));
+    strcpy(out, test_path(f.dir, "eval.json"));
+    ck_assert(!dir_make(items, &e) && !dir_make(demos, &e));
+    for (size_t t = 0; t < 3; t++) {
+        struct str lines[2];
+        char name[40];
+        snprintf(name, sizeof name, "%s.jsonl", task[t]);
+        for (int k = 0; k < 2; k++) {
+            str_init(&lines[k], NULL);
+            for (int i = 0; i < (k && t == 2 ? 2 : 12); i++)
+                str_addf(&lines[k], "{\"id\":\"%s-%d-%d\",\"question\":\"%s %d %d\",\"answer\":\"1\",\"rationale\":\"r\"}\n",
+                         task[t], k, i, task[t], k, i);
+            test_write(test_path(k ? demos : items, name), lines[k].p, lines[k].n);
+            str_free(&lines[k]);
+        }
+    }
+    rsd_evaluator_options o = eval_answer_only();
+    o.demos = demos;
+    o.shots = 2;
+    o.format = RSD_FORMAT_IC_COT;
+    o.max_tokens = 1;
+    eval_score(&f, &o, "bbh", items, out);
+    size_t n = 0, other = 0, seen[3][12] = {{0}};
+    char *text = test_read(out, &n);
+    struct json *doc = NULL;
+    ck_assert_int_eq(json_parse(text, n, &doc, &e), 0);
+    ck_assert_uint_eq(json_count(json_get(doc, "items")), 36);
+    for (const struct json *i = json_first(json_get(doc, "items")); i; i = json_next(i)) {
+        ck_assert_uint_eq(json_count(json_get(i, "demos")), 2);
+        const char *id = json_text(json_get(i, "id")).p;
+        for (const struct json *d = json_first(json_get(i, "demos")); d; d = json_next(d)) {
+            const char *shown = json_text(d).p;
+            if (*id == 'l')
+                other += *shown != 'l';
+            else
+                ck_assert_int_eq(*shown, *id);
+            seen[*shown == 'a' ? 0 : *shown == 's' ? 1 : 2][atoi(strrchr(shown, '-') + 1)]++;
+        }
+    }
+    ck_assert_uint_gt(other, 0);
+    for (size_t t = 0; t < 2; t++) {
+        size_t different = 0;
+        for (size_t i = 0; i < 12; i++)
+            different += seen[t][i] > 0;
+        ck_assert_uint_gt(different, 7); /* of 12, in 24 draws and more */
+    }
+    json_free(doc);
+    free(text);
     eval_close(&f);
 }
 END_TEST
@@ -302,6 +362,7 @@ int main(void) {
     tcase_add_test(c, ids_behind_the_last_piece_are_read_as_unknown);
     tcase_add_test(c, folder_of_tasks_gives_the_mean_of_their_accuracies);
     tcase_add_test(c, demonstrations_are_a_function_of_the_seed_and_never_the_question);
+    tcase_add_test(c, demonstrations_are_of_the_items_own_task);
     tcase_add_test(c, in_context_formats_need_enough_demonstrations);
     tcase_add_test(c, tokenizer_larger_than_the_model_is_refused);
     tcase_add_test(c, bad_input_is_located);
