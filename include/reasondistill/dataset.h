@@ -75,8 +75,8 @@ typedef struct rsd_build_report {
 RSD_API int rsd_dataset_build(rsd_ctx *ctx, const rsd_build_options *options, rsd_build_report *report);
 
 /* Reads questions as `task` says (NULL: "jsonl") and writes them to the file `out` as lines {"id","question","answer",
- * "rationale"}, which every verb reads, and "task", where the lines say it or, of several files, the file's name. *n (may be NULL): how many. RSD_EINVAL,
- * RSD_ENOTFOUND, RSD_EFORMAT (file: place), RSD_EIO, RSD_ENOMEM. */
+ * "rationale"}, which every verb reads, and "task", where the lines say it or, of several files, the file's name. *n (may be NULL):
+ * how many. RSD_EINVAL, RSD_ENOTFOUND, RSD_EFORMAT (file: place), RSD_EIO, RSD_ENOMEM. */
 RSD_API int rsd_dataset_convert(rsd_ctx *ctx, const char *task, const char *in, const char *out, uint64_t *n);
 
 typedef struct rsd_dataset_options {
