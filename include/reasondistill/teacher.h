@@ -81,7 +81,8 @@ typedef struct rsd_teacher_options {
      * answer in between, stop the run: the host is not there. 0: all questions are tried. More retries sit out longer outages. */
     uint64_t unreachable;
     /* Seconds, default 3600: so long a wait an endpoint may ask for (Retry-After). After a 429 or 503 the whole client pauses
-     * until then, not only the request that was told. An endpoint that asks for more stops the run, see rsd_teacher_poll. */
+     * until then, not only the request that was told. An endpoint that asks for more stops the run, see rsd_teacher_poll. As long is
+     * one asked again, whatever `retries` says, that answers that it still loads its model (llama.cpp's server). */
     double max_wait;
 } rsd_teacher_options;
 RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);

@@ -380,6 +380,10 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
         rc = teacher_queue(t, s->range, e);
         goto done;
     }
+    if (out->status == 503 && text_is(facts.type, "unavailable_error")) { /* llama.cpp's server; large models take minutes */
+        t->loading = t->loading > 0 ? t->loading : clock_seconds();
+        facts.loading = clock_seconds() - t->loading < t->o.max_wait;
+    }
     facts.broken_body = out->status >= 200 && out->status < 300;
     err_set(&why, RSD_EREFUSED, "HTTP status %d: %.250s", out->status, message.n > 0 ? str_z(&message) : "no message");
     if (t->probe == PROBE_CHAT) { /* neither dialect: the next question may fare better */
@@ -479,6 +483,7 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
         goto done;
     }
     t->probe = PROBE_KNOWN;
+    t->loading = 0;
     if (t->cassette.ctx && (rc = cassette_add(&t->cassette, t->dialect->name, &s->request, out->body, e)))
         goto done;
     if ((rc = take_choices(t, s, doc, choice, &got, &counted, e)))

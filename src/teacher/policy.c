@@ -36,7 +36,7 @@ struct policy_verdict policy_decide(const struct policy_facts *f, unsigned tries
         return (struct policy_verdict){0};
     if (f->retry_after > longest)
         return (struct policy_verdict){.come_back = true, .wait = f->retry_after};
-    if (tries > retries)
+    if (tries > retries && !f->loading)
         return (struct policy_verdict){0};
     if (f->retry_after > 0)
         return (struct policy_verdict){.retry = true, .wait = f->retry_after};

@@ -10,6 +10,7 @@ struct policy_facts {
     int status;             /* HTTP status; 0: the transfer failed */
     bool final_fault;       /* a fault that trying again cannot cure: bad certificate, malformed URL */
     bool broken_body;       /* a success whose body is cut or no JSON */
+    bool loading;           /* the server says that its model is not there yet: tries are not counted */
     double retry_after;     /* seconds; negative: not said */
     int should_retry;       /* 1, 0, -1: not said */
     struct text code, type; /* of the error object */

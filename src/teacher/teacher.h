@@ -69,6 +69,7 @@ struct rsd_teacher {
     double each_most;   /* tokens that one sample may take */
     size_t drawn_least; /* samples that an endpoint draws and charges for, however few are asked for */
     double per_byte;    /* tokens of prompt a byte: 0.5, or the most that an answer told of */
+    double loading;     /* clock_seconds since which the endpoint loads its model; 0: it does not */
     double held_until;  /* clock_seconds of the longest wait that was told to the log */
     double sampled;     /* samples whose usage is in the stats */
     struct store store;

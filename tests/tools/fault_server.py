@@ -17,6 +17,7 @@ request is treated as the i-th ACTION says, all later ones as "ok". Every reques
     once:S          status S with x-should-retry: false      please:S        status S with x-should-retry: true
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
+    loading         503, as llama.cpp's server answers while it loads its model
     alone:1         500, as llama.cpp's server, if more than one choice is asked for
     few:N           400 if more than N choices are asked for; limit:T      a good reply that says: no more for T seconds
     leak            a good reply whose text is the key       leak:escaped    the same, "/" and "=" as JSON escapes
@@ -143,6 +144,8 @@ class Handler(BaseHTTPRequestHandler):
             self.error(429, "rate_limit_exceeded", headers=[("retry-after-ms", value)])
         elif name == "quota":
             self.error(429, "insufficient_quota")
+        elif name == "loading":
+            self.answer(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
         elif name == "html":
             self.answer(502, b"<html>\n<b>Bad Gateway</b></html>", content_type="text/html")
         elif name == "echo":

@@ -193,6 +193,24 @@ START_TEST(a_longer_wait_ends_the_run_and_another_one_goes_on) {
 }
 END_TEST
 
+START_TEST(a_model_that_is_loaded_is_waited_for_as_long_as_any_wait) {
+    rsd_ctx *ctx = open_ctx();
+    struct server s = start_server(SCRIPT("loading", "loading", "ok"));
+    rsd_teacher_options o = options_for(s.url);
+    char failure[512];
+    o.retries = 0;
+    o.max_wait = _i == 0 ? 60 : 0.1;
+    rsd_teacher *t = open_teacher(ctx, &o);
+    submit_many(t, 1);
+    ck_assert_uint_eq(finish(ctx, t, failure, sizeof failure), _i == 0);
+    ck_assert_msg(_i == 0 ? !failure[0] : strstr(failure, "Loading model") != NULL, "%s", failure);
+    ck_assert_uint_eq(requests(&s, NULL), _i == 0 ? 3 : 2);
+    rsd_teacher_close(t);
+    stop_server(&s);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 /* ---- keys in headers ---- */
 
 START_TEST(keys_in_the_users_headers_that_come_back_are_not_kept) {
@@ -257,6 +275,7 @@ Suite *teacher_limits_suite(void) {
     tcase_add_test(t, a_budget_knows_what_extra_members_allow);
     tcase_add_test(t, a_wait_within_the_limit_holds_the_whole_client);
     tcase_add_loop_test(t, a_longer_wait_ends_the_run_and_another_one_goes_on, 0, 2);
+    tcase_add_loop_test(t, a_model_that_is_loaded_is_waited_for_as_long_as_any_wait, 0, 2);
     tcase_add_loop_test(t, keys_in_the_users_headers_that_come_back_are_not_kept, 0, 3);
     tcase_add_test(t, a_header_that_holds_a_key_goes_over_plain_http_to_this_machine_only);
     suite_add_tcase(s, t);
