@@ -48,7 +48,9 @@ def paper(tmp_path: Path) -> Path:
     path = tmp_path / "paper.json"
     path.write_text(json.dumps({"seconds": 12, "entries": [
         {"key": "gain", "state": "complete", "title": "Gain & loss", "question": "What?", "paper": "All gain.", "agrees": False, "summary": ["it gains 3 points"],
-         "columns": [{"key": "size", "title": "parameters"}, {"key": "target", "title": "on the target", "unit": "accuracy"}], "rows": [{"size": 11360, "target": point}],
+         "columns": [{"key": "size", "title": "parameters"}, {"key": "target", "title": "on the target", "unit": "accuracy"}, {"key": "under", "title": "undertrained"},
+                     {"key": "half", "title": "second half", "unit": "accuracy"}],
+         "rows": [{"size": 11360, "target": point, "under": ["generic", "target"], "half": {"generic": 0.25, "target": 0.125}}],
          "steps_to_reach": [{"level": 0.5, "kl": [100, None, 2000]}],
          "series": [{"name": "kl", "x_title": "steps", "y_title": "accuracy", "x": [0, 10], "y": [0.1, 0.5], "seeds": [[0.1, 0.4], [0.1, 0.6]]}]},
         {"key": "scaling", "state": "complete", "title": "Scaling", "columns": [{"key": "what", "title": "of"}, {"key": "slope", "title": "slope", "unit": "accuracy"}],
@@ -123,11 +125,11 @@ def test_a_run_tells_what_was_gained_and_how(run: Path) -> None:
 def test_entries_of_an_experiment_keep_their_words_and_figures(paper: Path) -> None:
     text = as_text("R", sections_of(read_material([paper])))
     assert "The paper: All gain. These runs do not." in text and "it gains 3 points" in text
-    assert re.search(r"11,360 +50\.0 % \[40\.0 %, 60\.0 %\]", text) and "100, never, 2,000" in text
+    assert re.search(r"11,360 +50\.0 % \[40\.0 %, 60\.0 %\] +generic, target +generic 25\.0 %; target 12\.5 %", text) and "100, never, 2,000" in text
     assert "it waits for merge 0.5" in text
     lines = [line for s in sections_of(read_material([paper])) if s.title == "Scaling" for b in s.blocks if isinstance(b, Picture) for line in getattr(b, "lines", [])]
     fit = next(line for line in lines if line.name == "after: fit")
-    assert fit.y == [pytest.approx(0.1 + 0.5 * 4), pytest.approx(0.1 + 0.5 * 5)]
+    assert fit.y == [pytest.approx(100 * (0.1 + 0.5 * 4)), pytest.approx(100 * (0.1 + 0.5 * 5))]
 
 
 def test_a_table_too_wide_for_a_terminal_lies_on_its_side(tmp_path: Path) -> None:

@@ -227,6 +227,10 @@ def cell(v: Any, unit: str) -> Cell:
         return f"{number(v['value']):.4g} [{number(v['low']):.4g}, {number(v['high']):.4g}]"
     if isinstance(v, float) and unit == "accuracy":
         return Share(v, v, v)
+    if isinstance(v, dict):
+        return "; ".join(f"{k} {cell_text(cell(x, unit))}" for k, x in v.items())
+    if isinstance(v, list):
+        return ", ".join(cell_text(cell(x, unit)) for x in v) or "no"
     return v if v is None or isinstance(v, (str, bool, int, float)) else json.dumps(v, ensure_ascii=False)
 
 
@@ -257,20 +261,21 @@ def entry(v: Json) -> Section:
     series: list[Json] = v.get("series", [])
     for axes in dict.fromkeys((str(x.get("x_title")), str(x.get("y_title"))) for x in series):
         chosen = [x for x in series if (str(x.get("x_title")), str(x.get("y_title"))) == axes]
-        lines = [Line(str(x.get("name")), [number(p) for p in x["x"]], [number(p) for p in x["y"]],
-                      *(([min(number(c[i]) for c in x["seeds"]) for i in range(len(x["x"]))], [max(number(c[i]) for c in x["seeds"]) for i in range(len(x["x"]))])
+        scale = 100 if axes[1].startswith("accuracy") else 1
+        lines = [Line(str(x.get("name")), [number(p) for p in x["x"]], [scale * number(p) for p in x["y"]],
+                      *(([scale * min(number(c[i]) for c in x["seeds"]) for i in range(len(x["x"]))], [scale * max(number(c[i]) for c in x["seeds"]) for i in range(len(x["x"]))])
                         if x.get("seeds") else ())) for x in chosen]
-        s.blocks.append(Curves(s.title, *axes, [fit for line in lines for fit in fitted(line, rows)]))
+        s.blocks.append(Curves(s.title, axes[0], axes[1] + (" in %" if scale == 100 else ""), [fit for line in lines for fit in fitted(line, rows, scale)]))
     return s
 
 
-def fitted(line: Line, rows: Sequence[Json]) -> list[Line]:
-    """The line itself, or its points and the straight line that a row of the table says of them."""
+def fitted(line: Line, rows: Sequence[Json], scale: float) -> list[Line]:
+    """The line itself, or its points and the straight line that a row of the table says of them, `scale` times."""
     row = next((r for r in rows if r.get("what") == line.name and isinstance(r.get("slope"), dict) and "intercept" in r), None)
     if row is None or len(line.x) < 2:
         return [line]
     ends = [min(line.x), max(line.x)]
-    return [replace(line, joined=False), Line(f"{line.name}: fit", ends, [row["intercept"] + row["slope"]["value"] * x for x in ends])]
+    return [replace(line, joined=False), Line(f"{line.name}: fit", ends, [scale * (row["intercept"] + row["slope"]["value"] * x) for x in ends])]
 
 
 def paper(path: Path, v: Json) -> list[Section]:
