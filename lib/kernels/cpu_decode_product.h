@@ -2,14 +2,15 @@
  * straight from memory as they are stored (F32, BF16, or I8 with a scale per row), widened in registers, and met by all rows of the
  * input while they are there; the time is that of reading them. Several matrices that read the same input share one pass.
  *
- * BF16: 32 weights are one load; a shift and a mask make F32 of the even and of the odd ones, so the input is laid out in that
- * order first. I8: the input becomes whole numbers of up to 15 bits with a scale per row, so few that no sum of products leaves
+ * BF16: 32 weights are one load. Where the processor multiplies pairs (cpu_gemm_micro.h), the input is rounded to BF16, too;
+ * elsewhere a shift and a mask make F32 of the even and of the odd weights, and the input is laid out in that order first. I8: the input becomes whole numbers of up to 15 bits with a scale per row, so few that no sum of products leaves
  * 31 bits; sums are then exact, in any order.
  *
  * An element of the result is a sum whose order depends on the inner size alone, not on how many rows there are. */
 #ifndef KERNELS_CPU_DECODE_PRODUCT_H
 #define KERNELS_CPU_DECODE_PRODUCT_H
 
+#include "kernels/cpu_gemm_micro.h"
 #include "kernels/cpu_product.h"
 #include "kernels/cpu_types.h"
 
@@ -33,7 +34,7 @@ struct project_job {
     struct mat in;
     enum dtype weights;
     size_t k, lda;   /* lda: k rounded up to STRIDE */
-    float *a;        /* [m, lda] the input for F32 and BF16 weights, zeros behind k */
+    float *a;        /* [m, lda] the input for F32 and BF16 weights, zeros behind k; as pairs it fills half of each row */
     int16_t *whole;  /* [m, lda] and for I8 */
     float *in_scale; /* [m] */
 };
@@ -50,6 +51,15 @@ static void part_even(float *restrict to, const float *restrict from, size_t n) 
             to[i + l] = from[i + 2 * l];
             to[i + LANES + l] = from[i + 2 * l + 1];
         }
+    }
+}
+
+/* n numbers as products with BF16 weights read them; n a multiple of 32. */
+static void input_for_bf16(float *to, const float *from, size_t n) {
+    if (HAS_PAIRS) {
+        store_floats(to, DTYPE_BF16, from, n);
+    } else {
+        part_even(to, from, n);
     }
 }
 
@@ -105,7 +115,7 @@ static void input_rows(const struct rows *rows, size_t first, size_t last, size_
             size_t n = min_size(CHUNK, j->lda - i), here = min_size(n, j->k - i);
             load_floats(part, place(j->in, r, i), j->in.dtype, here);
             memset(part + here, 0, (n - here) * sizeof *part);
-            part_even(a + i, part, n);
+            input_for_bf16(HAS_PAIRS ? a + i / 2 : a + i, part, n);
         }
         if (j->weights == DTYPE_I8) {
             j->in_scale[r] = make_whole(j->whole + r * j->lda, a, j->lda, whole_limit(j->k));
@@ -120,7 +130,8 @@ struct few {
     size_t ldw;             /* bytes */
     const float *a;
     const int16_t *whole;
-    size_t lda, k, ahead; /* ahead: bytes */
+    size_t lda, k, ahead;      /* ahead: bytes from a row to the one that is asked for beside it */
+    const unsigned char *next; /* the first row that this block asks for */
     const float *scales, *in_scale;
     float *y;
     size_t ldy;
@@ -174,12 +185,22 @@ static inline __attribute__((always_inline)) void few_store(const struct few *t,
     }
 }
 
+/* Asks for a line of each of P rows that come soon: into the second-level cache where the first is busy. */
+static inline __attribute__((always_inline)) void few_ask(const unsigned char *next, size_t ldw, size_t P) {
+    for (size_t n = 0; n < P; n++) {
+        if (P == THIN_N) {
+            __builtin_prefetch(next + n * ldw);
+        } else {
+            __builtin_prefetch(next + n * ldw, 0, 2);
+        }
+    }
+}
+
 static inline __attribute__((always_inline)) void few_f32(vec acc[4][4], const float *a, size_t lda, const unsigned char *w,
-                                                          size_t ldw, size_t ahead, size_t M, size_t N) {
+                                                          size_t ldw, size_t M, size_t N) {
     vec wide[4];
     for (size_t n = 0; n < N; n++) {
         wide[n] = *(const vec *)(const void *)(w + n * ldw);
-        __builtin_prefetch(w + n * ldw + ahead);
     }
     for (size_t i = 0; i < M; i++) {
         vec v = *(const vec *)(const void *)(a + i * lda);
@@ -189,12 +210,22 @@ static inline __attribute__((always_inline)) void few_f32(vec acc[4][4], const f
     }
 }
 
+#if defined(__AVX512BF16__)
 static inline __attribute__((always_inline)) void few_bf16(vec acc[4][4], const float *a, size_t lda, const unsigned char *w,
-                                                           size_t ldw, size_t ahead, size_t M, size_t N) {
+                                                           size_t ldw, size_t M, size_t N) {
+    for (size_t i = 0; i < M; i++) {
+        __m512bh v = (__m512bh)_mm512_loadu_si512(a + i * lda);
+        for (size_t n = 0; n < N; n++) {
+            acc[i][n] = (vec)_mm512_dpbf16_ps((__m512)acc[i][n], v, (__m512bh)_mm512_loadu_si512(w + n * ldw));
+        }
+    }
+}
+#else
+static inline __attribute__((always_inline)) void few_bf16(vec acc[4][4], const float *a, size_t lda, const unsigned char *w,
+                                                           size_t ldw, size_t M, size_t N) {
     vec even[4], odd[4];
     for (size_t n = 0; n < N; n++) {
         uvec u = *(const uvec *)(const void *)(w + n * ldw);
-        __builtin_prefetch(w + n * ldw + ahead);
         even[n] = (vec)(u << 16);
         odd[n] = (vec)(u & 0xffff0000U);
     }
@@ -207,8 +238,10 @@ static inline __attribute__((always_inline)) void few_bf16(vec acc[4][4], const 
     }
 }
 
-static inline __attribute__((always_inline)) void few_floats(const struct few *t, size_t M, size_t N, enum dtype type) {
-    const size_t size = type == DTYPE_F32 ? 4 : 2, step = 64 / size;
+#endif
+
+static inline __attribute__((always_inline)) void few_floats(const struct few *t, size_t M, size_t N, size_t P, enum dtype type) {
+    const size_t size = type == DTYPE_F32 ? 4 : 2, step = 64 / size, per = HAS_PAIRS && type == DTYPE_BF16 ? 2 : 1;
     vec acc[4][4];
     for (size_t i = 0; i < 4; i++) {
         for (size_t n = 0; n < 4; n++) {
@@ -217,22 +250,15 @@ static inline __attribute__((always_inline)) void few_floats(const struct few *t
     }
     size_t k = 0;
     for (; k + step <= t->k; k += step) {
-        if (type == DTYPE_F32) {
-            few_f32(acc, t->a + k, t->lda, t->w + k * size, t->ldw, t->ahead, M, N);
-        } else {
-            few_bf16(acc, t->a + k, t->lda, t->w + k * size, t->ldw, t->ahead, M, N);
-        }
+        few_ask(t->next + k * size, t->ldw, P);
+        (type == DTYPE_F32 ? few_f32 : few_bf16)(acc, t->a + k / per, t->lda, t->w + k * size, t->ldw, M, N);
     }
     if (k < t->k) {
         unsigned char rest[4 * 64] = {0};
         for (size_t n = 0; n < N; n++) {
             memcpy(rest + n * 64, t->w + n * t->ldw + k * size, (t->k - k) * size);
         }
-        if (type == DTYPE_F32) {
-            few_f32(acc, t->a + k, t->lda, rest, 64, 0, M, N);
-        } else {
-            few_bf16(acc, t->a + k, t->lda, rest, 64, 0, M, N);
-        }
+        (type == DTYPE_F32 ? few_f32 : few_bf16)(acc, t->a + k / per, t->lda, rest, 64, M, N);
     }
     for (size_t i = 0; i < M; i++) {
         quarter sums;
@@ -243,15 +269,13 @@ static inline __attribute__((always_inline)) void few_floats(const struct few *t
 
 /* acc += 64 whole numbers times 64 weights, in pairs */
 static inline __attribute__((always_inline)) void few_whole_step(ivec acc[4][4], const int16_t *a, size_t lda,
-                                                                 const unsigned char *w, size_t ldw, size_t ahead, size_t M,
-                                                                 size_t N) {
+                                                                 const unsigned char *w, size_t ldw, size_t M, size_t N) {
 #if defined(__AVX512BW__)
     __m512i wide[4][2];
     for (size_t n = 0; n < N; n++) {
         const unsigned char *p = w + n * ldw;
         wide[n][0] = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
         wide[n][1] = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(p + 32)));
-        __builtin_prefetch(p + ahead);
     }
     for (size_t i = 0; i < M; i++) {
         __m512i v0 = _mm512_loadu_si512(a + i * lda), v1 = _mm512_loadu_si512(a + i * lda + 32);
@@ -265,9 +289,6 @@ static inline __attribute__((always_inline)) void few_whole_step(ivec acc[4][4],
         }
     }
 #else
-    for (size_t n = 0; n < N; n++) {
-        __builtin_prefetch(w + n * ldw + ahead);
-    }
     for (size_t i = 0; i < M; i++) {
         for (size_t n = 0; n < N; n++) {
 #ifdef __AVX2__
@@ -296,7 +317,7 @@ static inline __attribute__((always_inline)) void few_whole_step(ivec acc[4][4],
 #endif
 }
 
-static inline __attribute__((always_inline)) void few_whole(const struct few *t, size_t M, size_t N) {
+static inline __attribute__((always_inline)) void few_whole(const struct few *t, size_t M, size_t N, size_t P) {
     ivec acc[4][4];
     for (size_t i = 0; i < 4; i++) {
         for (size_t n = 0; n < 4; n++) {
@@ -305,14 +326,15 @@ static inline __attribute__((always_inline)) void few_whole(const struct few *t,
     }
     size_t k = 0;
     for (; k + STRIDE <= t->k; k += STRIDE) {
-        few_whole_step(acc, t->whole + k, t->lda, t->w + k, t->ldw, t->ahead, M, N);
+        few_ask(t->next + k, t->ldw, P);
+        few_whole_step(acc, t->whole + k, t->lda, t->w + k, t->ldw, M, N);
     }
     if (k < t->k) {
         unsigned char rest[4 * STRIDE] = {0};
         for (size_t n = 0; n < N; n++) {
             memcpy(rest + n * STRIDE, t->w + n * t->ldw + k, t->k - k);
         }
-        few_whole_step(acc, t->whole + k, t->lda, rest, STRIDE, 0, M, N);
+        few_whole_step(acc, t->whole + k, t->lda, rest, STRIDE, M, N);
     }
     for (size_t i = 0; i < M; i++) {
         quarter sums;
@@ -324,19 +346,34 @@ static inline __attribute__((always_inline)) void few_whole(const struct few *t,
     }
 }
 
-/* M and N are constants where this is inlined. */
-static inline __attribute__((always_inline)) void few_block(const struct few *t, size_t M, size_t N, enum dtype type) {
+/* M, N and P are constants where this is inlined. */
+static inline __attribute__((always_inline)) void few_block(const struct few *t, size_t M, size_t N, size_t P, enum dtype type) {
     if (type == DTYPE_I8) {
-        few_whole(t, M, N);
+        few_whole(t, M, N, P);
     } else {
-        few_floats(t, M, N, type);
+        few_floats(t, M, N, P, type);
     }
 }
 
-/* m rows of the input against n rows of weights, which stay in the first-level cache for all of them. */
+/* M rows of the input and THIN_N of weights; `ask` rows are asked for. */
+static inline __attribute__((always_inline)) void few_blocks(const struct few *t, size_t M, size_t ask, enum dtype type) {
+    if (ask == THIN_N) {
+        few_block(t, M, THIN_N, THIN_N, type);
+    } else if (ask == 0) {
+        few_block(t, M, THIN_N, 0, type);
+    } else if (ask == 1) {
+        few_block(t, M, THIN_N, 1, type);
+    } else {
+        few_block(t, M, THIN_N, 2, type);
+    }
+}
+
+/* m rows of the input against n rows of weights, which stay in the first-level cache for all of them. The rows that come next are
+ * asked for by all blocks together, so that memory is read while there is something to multiply. */
 static inline __attribute__((always_inline)) void few_product(const struct few *all, size_t m, size_t n, enum dtype type) {
+    const size_t blocks = (m + THIN_M - 1) / THIN_M, each = blocks >= THIN_N ? 1 : blocks >= 2 ? THIN_N / 2 : THIN_N;
     for (size_t j = 0; j < n;) {
-        size_t N = n - j >= THIN_N ? THIN_N : 1;
+        size_t N = n - j >= THIN_N ? THIN_N : 1, asked = 0;
         for (size_t i = 0; i < m;) {
             struct few t = *all;
             t.w += j * t.ldw;
@@ -345,23 +382,22 @@ static inline __attribute__((always_inline)) void few_product(const struct few *
             t.whole += type == DTYPE_I8 ? i * t.lda : 0;
             t.in_scale += type == DTYPE_I8 ? i : 0;
             t.y += i * t.ldy + j;
-            t.ahead = i == 0 ? all->ahead : 0;
-            size_t M = m - i >= THIN_M ? THIN_M : m - i >= 2 ? 2 : 1;
-            if (N == THIN_N) {
-                if (M == THIN_M) {
-                    few_block(&t, THIN_M, THIN_N, type);
-                } else if (M == 2) {
-                    few_block(&t, 2, THIN_N, type);
-                } else {
-                    few_block(&t, 1, THIN_N, type);
-                }
+            t.next = t.w + t.ahead + asked * t.ldw;
+            size_t M = m - i >= THIN_M ? THIN_M : m - i >= 2 ? 2 : 1, ask = asked < THIN_N ? each : 0;
+            if (N == THIN_N && M == THIN_M) {
+                few_blocks(&t, THIN_M, ask, type);
+            } else if (N == THIN_N && M == 2) {
+                few_blocks(&t, 2, ask, type);
+            } else if (N == THIN_N) {
+                few_blocks(&t, 1, ask, type);
             } else if (M == THIN_M) {
-                few_block(&t, THIN_M, 1, type);
+                few_block(&t, THIN_M, 1, 0, type);
             } else if (M == 2) {
-                few_block(&t, 2, 1, type);
+                few_block(&t, 2, 1, 0, type);
             } else {
-                few_block(&t, 1, 1, type);
+                few_block(&t, 1, 1, 0, type);
             }
+            asked += ask;
             i += M;
         }
         j += N;
