@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reasondistill.report import ReportError, as_text, read_material, sections_of
+from reasondistill.report import ReportError, as_text, read_material, sections_of, write_page
 from reasondistill.report.__main__ import main
 from reasondistill.report.blocks import Picture
 
@@ -132,11 +132,13 @@ def test_entries_of_an_experiment_keep_their_words_and_figures(paper: Path) -> N
     assert fit.y == [pytest.approx(100 * (0.1 + 0.5 * 4)), pytest.approx(100 * (0.1 + 0.5 * 5))]
 
 
-def test_a_table_too_wide_for_a_terminal_lies_on_its_side(tmp_path: Path) -> None:
+def test_a_table_too_wide_for_a_terminal_or_a_page_lies_on_its_side(tmp_path: Path) -> None:
     columns = [{"key": f"c{i}", "title": f"a rather long title of column {i}"} for i in range(9)]
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"entries": [{"title": "T", "state": "complete", "columns": columns, "rows": [{f"c{i}": i for i in range(9)}]}]}))
     text = as_text("R", sections_of(read_material([path])))
+    write_page(tmp_path / "p.html", "R", sections_of(read_material([path])))
+    assert "<tr><th>a rather long title of column 8</th><td class=number>8</td></tr>" in (tmp_path / "p.html").read_text()
     assert max(map(len, text.splitlines())) < 150 and re.search(r"^a rather long title of column 8 +8$", text, re.M)
 
 

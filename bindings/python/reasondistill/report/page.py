@@ -42,6 +42,17 @@ def _table(columns: Sequence[str], rows: Sequence[str]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
+WIDEST = 7  # columns that a printed page has room for
+
+
+def _rows(b: Table) -> str:
+    """Side by side, or, where that is too wide, with a row for each column."""
+    if len(b.columns) <= WIDEST or len(b.rows) >= len(b.columns):
+        return _table(b.columns, ["<tr>" + "".join(map(_cell, r)) + "</tr>" for r in b.rows])
+    heads, *rest = zip(b.columns, *b.rows)
+    return _table([cell_text(c) for c in heads], [f"<tr><th>{html.escape(r[0])}</th>" + "".join(map(_cell, r[1:])) + "</tr>" for r in rest])
+
+
 def _block(b: Block) -> str:
     if isinstance(b, Picture):
         from .pictures import draw  # matplotlib is loaded for pages alone
@@ -50,7 +61,7 @@ def _block(b: Block) -> str:
         return f'<figure><img alt="{html.escape(b.title)}" src="data:image/svg+xml;base64,{data}"></figure>'
     title = f"<h3>{html.escape(b.title)}</h3>"
     if isinstance(b, Table):
-        return title + _table(b.columns, ["<tr>" + "".join(map(_cell, r)) + "</tr>" for r in b.rows])
+        return title + _rows(b)
     if isinstance(b, Settings):
         return title + _table(("key", "value"), [f"<tr><td>{html.escape(k)}</td><td><code>{html.escape(v)}</code></td></tr>" for k, v in b.values])
     assert isinstance(b, Outputs)
