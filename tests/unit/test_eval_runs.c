@@ -241,8 +241,8 @@ START_TEST(results_are_kept_and_found_by_content) {
     o.max_tokens = 11;
     ck_assert_int_eq(eval_score(&f, &o, "gsm8k", f.data, NULL).reused, 0);
     ck_assert_int_eq(eval_score(&f, &o, "svamp", f.data, NULL).reused, 0);
-    test_write(copy, items, strlen(items) - 2);
-    strcpy(items + strlen(items) - 3, "!\"}\n"); /* one byte of the last rationale */
+    ck_assert_str_eq(items + strlen(items) - 3, "\"}\n");
+    items[strlen(items) - 4] = '!'; /* one byte of the last rationale */
     test_write(copy, items, strlen(items));
     ck_assert_int_eq(eval_score(&f, &o, "gsm8k", copy, NULL).reused, 0);
     ck_assert_int_eq(eval_score(&f, &o, "gsm8k", copy, NULL).reused, 1);
