@@ -27,6 +27,8 @@ def test_a_folder_of_tasks_becomes_lines_that_name_theirs(world: World, tmp_path
     world.done("questions", "--task", "bbh", "--in", folder, "--out", tmp_path / "plain.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "plain.jsonl").read_bytes().splitlines()]
     assert [(x["id"], x["task"], x["question"]) for x in lines] == [("bbh-logic-0", "logic", "logic"), ("bbh-sorting-0", "sorting", "sorting")]
+    world.done("questions", "--task", "jsonl", "--in", tmp_path / "plain.jsonl", "--out", tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
 
 
 def test_answers_alone_are_built_of_a_benchmark_without_a_shard(world: World, tmp_path: Path) -> None:

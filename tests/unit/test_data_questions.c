@@ -73,6 +73,34 @@ START_TEST(binary_form_brings_back_the_same) {
 }
 END_TEST
 
+START_TEST(tasks_are_told_apart_and_kept) {
+    struct questions q, back;
+    struct err e = {0};
+    const char *path = test_path(test_dir(), "q.rsd");
+    const uint32_t want[] = {1, 0, 2, 1, 0};
+    ck_assert_msg(
+        !read(&q,
+              "{\"id\":\"a\",\"question\":\"q\",\"task\":\"sort\"}\n{\"id\":\"b\",\"question\":\"q\"}\n"
+              "{\"id\":\"c\",\"question\":\"q\",\"task\":\"add\"}\n{\"id\":\"d\",\"question\":\"q\",\"task\":\"sort\"}\n"
+              "{\"id\":\"e\",\"question\":\"q\",\"task\":7}\n",
+              &e),
+        "%s", e.text);
+    ck_assert(text_is(questions_task_name(&q, 2), "add") && !questions_task_name(&q, 0).n && !questions_task_name(&q, 3).n);
+    ck_assert_int_eq(questions_save(&q, path, &e), 0);
+    ck_assert_msg(!questions_load(&back, &mem_std, path, &e), "%s", e.text);
+    for (size_t i = 0; i < 5; i++) {
+        ck_assert_uint_eq(questions_get(&q, i).task, want[i]);
+        ck_assert_uint_eq(questions_get(&back, i).task, want[i]);
+    }
+    questions_free(&back);
+    q.task[4] = 6; /* more tasks than questions: nobody makes room for them */
+    ck_assert_int_eq(questions_save(&q, path, &e), 0);
+    ck_assert_int_eq(questions_load(&back, &mem_std, path, &e), ERR_FORMAT);
+    ck_assert_msg(strstr(e.text, "section tasks: record 4 is not possible") != NULL, "%s", e.text);
+    questions_free(&q);
+}
+END_TEST
+
 START_TEST(damaged_binary_form_is_refused) {
     struct questions q;
     struct err e = {0};
@@ -105,6 +133,7 @@ Suite *data_questions_suite(void) {
     tcase_add_test(t, lines_are_read);
     tcase_add_test(t, bad_lines_are_located);
     tcase_add_test(t, binary_form_brings_back_the_same);
+    tcase_add_test(t, tasks_are_told_apart_and_kept);
     tcase_add_test(t, damaged_binary_form_is_refused);
     suite_add_tcase(s, t);
     return s;
