@@ -3,8 +3,9 @@
  * input while they are there; the time is that of reading them. Several matrices that read the same input share one pass.
  *
  * BF16: 32 weights are one load. Where the processor multiplies pairs (cpu_gemm_micro.h), the input is rounded to BF16, too;
- * elsewhere a shift and a mask make F32 of the even and of the odd weights, and the input is laid out in that order first. I8: the input becomes whole numbers of up to 15 bits with a scale per row, so few that no sum of products leaves
- * 31 bits; sums are then exact, in any order.
+ * elsewhere a shift and a mask make F32 of the even and of the odd weights, and the input is laid out in that order first.
+ * I8: the input becomes whole numbers of up to 15 bits with a scale per row, so few that no sum of products leaves 31 bits; sums
+ * are then exact, in any order.
  *
  * An element of the result is a sum whose order depends on the inner size alone, not on how many rows there are. */
 #ifndef KERNELS_CPU_DECODE_PRODUCT_H
