@@ -1,6 +1,7 @@
 /* Against Hugging Face's T5 in PyTorch: tests/tools/make_t5_fixtures.py. The tolerances are those of the design: 1e-5 of the
- * largest logit, 1e-4 of a tensor's largest gradient; three times that for the table without fused multiply-add: every product is rounded once more,
- * and v1_1 multiplies what is lost (measured: 2.0e-4, with that instruction 3.4e-5). */
+ * largest logit, 1e-4 of a tensor's largest gradient. Three times that for kernels that round each product and each sum: the generic
+ * ones, and those of a sanitizer's build, which fuses fewer. v1_1 magnifies what is lost: 2.0e-4 by the generic kernels, 3.4e-5 by
+ * the same with fused multiply-add; PyTorch's own single precision is off by 6.2e-5. */
 #include "test_t5.h"
 
 #include "t5/buckets.h"
@@ -23,6 +24,9 @@ struct subject {
 
 static double limit(double fused) {
     const char *table = getenv("RSD_TEST_KERNELS");
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    table = "generic";
+#endif
     return table && strcmp(table, "generic") == 0 ? 3 * fused : fused;
 }
 
