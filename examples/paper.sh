@@ -11,7 +11,7 @@
 #
 # Everything is kept in paper-out/ (another place: --out): parts/ has a folder for each run and test, paper.json the eight entries, pictures/ their curves,
 # report.html all of it in one page (where Python has matplotlib).
-# Stop it at any time, by any means: the same command goes on, and what is finished is not computed again. --quick trains a third as long on half the tokens (the
+# Stop it at any time, by any means: the same command goes on, and what is finished is not computed again. --quick trains about half as long on half the tokens (the
 # effects show, the models are far from their best); --full takes harder problems and seven sizes up to 10 million parameters, overnight.
 #
 # Budget of the default on two quiet cores, one thread for each of two workers, computed from measured steps: about 40 minutes, of which five sizes with three

@@ -146,8 +146,8 @@ say "the report"
 beside=$(dirname "$(command -v reasondistill)")/../libreasondistill.so.0
 [ -n "${REASONDISTILL_LIBRARY-}" ] || [ ! -e "$beside" ] || { REASONDISTILL_LIBRARY=$beside; export REASONDISTILL_LIBRARY; }
 head -n 1 teacher.jsonl >reply.jsonl
-run reasondistill align --tokenizer "$tokenizer" --in reply.jsonl --heatmap alignment.jsonl
-PYTHONPATH=$here/../../bindings/python${PYTHONPATH:+:$PYTHONPATH} run "$python" -m reasondistill.report "run-$size" alignment.jsonl --title "Flan-T5 $size on GSM8K" ||
+run reasondistill align --tokenizer "$tokenizer" --in reply.jsonl --heatmap alignment.jsonl &&
+    PYTHONPATH=$here/../../bindings/python${PYTHONPATH:+:$PYTHONPATH} run "$python" -m reasondistill.report "run-$size" alignment.jsonl --title "Flan-T5 $size on GSM8K" ||
     echo "gsm8k: no report.html; everything else is there" >&2
 
 say "run directory: $PWD/run-$size"

@@ -149,7 +149,10 @@ def main() -> int:
     entries = write_paper(plan, a.scale, command)
     print_entries(entries)
     print()
-    write_report(plan)
+    try:
+        write_report(plan)
+    except (Failed, Stopped, OSError) as error:
+        print(f"no report.html: {error or 'stopped'}", flush=True)
     spent = read_json(out / "paper.json")["parts"]["seconds_of_one_thread"]
     print(f"{out / 'paper.json'}: {sum(e['state'] == 'complete' for e in entries)} of {len(entries)} entries; this call {(time.monotonic() - begin) / 60:.1f} minutes, "
           f"all parts {spent / 60:.1f} minutes of one thread")

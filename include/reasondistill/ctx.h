@@ -44,8 +44,8 @@ typedef struct rsd_ctx_options {
     int32_t blas;    /* RSD_BLAS_LEAVE (default) or RSD_BLAS_OWN */
     /* Which code multiplies matrices, and for which instructions all loops are made: a name that rsd_ctx_kernels tells. NULL or
      * "auto" (default): the best for this CPU. "blas" is the best, but products of matrices of more than 16 rows are the
-     * BLAS's. Results differ in the order of sums; with "avx512bf16" products with BF16 weights round the other operand to
-     * BF16. Borrowed for the call. */
+     * BLAS's. Results differ in the order of sums; with "avx512bf16" products with BF16 weights, and attention over BF16
+     * activations, round the other operand to BF16. Borrowed for the call. */
     const char *kernels;
 } rsd_ctx_options;
 

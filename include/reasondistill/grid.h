@@ -39,13 +39,14 @@ RSD_API void rsd_grid_close(rsd_grid *g);
 enum { RSD_SET_ID, RSD_SET_OOD, RSD_SET_TEST };
 
 typedef struct rsd_grid_set {
-    size_t size;                             /* set by the caller */
-    const char *name;                        /* NULL: the file's, without folder and extension, and the format */
-    const char *task, *data;                 /* as rsd_evaluator_file takes them */
-    const char *demos;                       /* NULL: those of the options */
-    int32_t format;                          /* rsd_format */
-    int32_t role;                            /* RSD_SET_... */
-    int32_t shots, max_tokens, batch, limit; /* 0: those of the options. A struct that ends before them has 0 */
+    size_t size;             /* set by the caller */
+    const char *name;        /* NULL: the file's, without folder and extension, and the format */
+    const char *task, *data; /* as rsd_evaluator_file takes them */
+    const char *demos;       /* NULL: those of the options */
+    int32_t format;          /* rsd_format */
+    int32_t role;            /* RSD_SET_... */
+    /* 0: those of the options; of two limits the smaller one holds. A struct that ends before them has 0. */
+    int32_t shots, max_tokens, batch, limit;
 } rsd_grid_set;
 /* One column more. RSD_EINVAL: no task or data, a format or role that does not exist, demonstrations that an in-context set lacks, a
  * name that another set has; RSD_ESTATE: there are rows already; RSD_ENOMEM. */
@@ -53,10 +54,10 @@ RSD_API int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *set);
 /* The same from "[NAME=]TASK:FORMAT:DATA", as "gsm8k:zs-cot:dev.jsonl". RSD_EINVAL: what is wrong. */
 RSD_API int rsd_grid_parse_set(rsd_grid *g, const char *text, int role);
 
-/* Sets as the run itself has evaluated them: a column for each entry of "eval" in RUN/run.json, by its name and with its settings;
- * kind "id" and "ood" are roles, "seen" becomes a test. A limit of the options holds where it is the smaller one. Paths are as in run.json: relative
- * ones from the working directory. *n (may be NULL): how many. RSD_ENOTFOUND: no run.json; RSD_EFORMAT: what in it is no such
- * configuration; errors of rsd_grid_add_set. */
+/* Sets as the run itself has evaluated them: a column for each entry of "eval" in RUN/run.json, by its name, with its settings and
+ * the run's seed; kind "id" and "ood" are roles, "seen" becomes a test. A limit of the options holds where it is the smaller one.
+ * Paths are as in run.json: relative ones from the working directory. *n (may be NULL): how many; on failure none. RSD_ENOTFOUND: no
+ * run.json; RSD_EFORMAT: what in it is no such configuration; errors of rsd_grid_add_set. */
 RSD_API int rsd_grid_run_sets(rsd_grid *g, const char *run, size_t *n);
 
 /* One row more: the model is evaluated on every set. x: where it stands (a step, an alpha, log parameters). progress counts all

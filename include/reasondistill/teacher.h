@@ -53,9 +53,10 @@ typedef struct rsd_teacher_options {
     size_t system_len;
     const char *stop;  /* JSON: a string, or a list of strings */
     const char *extra; /* JSON object: more members of each request; one named like ours replaces it, null takes it away */
-    /* More headers, a line "Name: value" each. Values of headers whose names speak of keys (authorization, key, token, secret,
-     * cookie, password, credential), from 8 characters on, are kept as the API key is: over plain http they go to this machine
-     * only, and where an endpoint repeats them they are overwritten by '*' before anything is read or written. */
+    /* More headers, a line "Name: value" each. Values of headers whose names speak of keys (authorization, auth, key but not
+     * idempotency-key, token, secret, cookie, password, credential) are kept as the API key is: over plain http they go to this
+     * machine only, and where an endpoint repeats one of 8 characters or more it is overwritten by '*' before anything is read
+     * or written. */
     const char *headers;
     const char *key_header;     /* header that holds the bare key, such as "api-key"; NULL: "Authorization: Bearer KEY" */
     const char *ca_file;        /* certificates to trust instead of the system's, PEM; NULL: the system's */

@@ -3,8 +3,9 @@
  *
  * A task is one head of a group of sequences; what it adds to (rows of its sequences, columns of its head) is its own, and the
  * gradient of the bias, a sum over all sequences, is kept per group and added in order. A task copies its head's part of a
- * sequence, as F32 and in the order in which it is read, then computes in blocks of 64 queries by 64 keys: five operands and
- * results of 16 KiB each that stay in the near caches, with softmax, bias and dropout applied in between. */
+ * sequence as words, in the order in which they are read (cpu_attention_load.h), then computes in blocks of 64 queries by 64 keys:
+ * a handful of operands and results of at most 16 KiB each that stay in the near caches, with softmax, bias and dropout applied in
+ * between. */
 #ifndef KERNELS_CPU_ATTENTION_H
 #define KERNELS_CPU_ATTENTION_H
 

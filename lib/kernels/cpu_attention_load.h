@@ -15,8 +15,8 @@ enum {
     AHEAD = 12, /* rows asked for before they are read */
 };
 
-/* Memory of a worker. Blocks of keys lie one behind another; D: width of a head, rounded up to whole registers of words; [n / p]: of
- * pairs half as many, rounded up. */
+/* Memory of a worker. Blocks of keys lie one behind another; D: width of a head, rounded up to whole registers of words; p: numbers in
+ * a word, 1 or 2, and n / p is rounded up. */
 struct attention_space {
     float *q, *dout;           /* [BLOCK, D / p]: of the tile */
     float *q_down, *dout_down; /* [BLOCK / p, D]: the same, to be summed over the queries; of F32 the same memory */

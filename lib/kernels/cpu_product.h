@@ -13,15 +13,6 @@ static inline size_t round_lanes(size_t n) {
     return (n + LANES - 1) / LANES * LANES;
 }
 
-static inline float dot(const float *restrict a, const float *restrict b, size_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
-
 /* ---- thin: c [m,n] = alpha a [m,k] w [n,k]^T + beta c ---- */
 
 #ifdef __AVX512F__

@@ -7,8 +7,8 @@
  * Types: sums and everything between load and store are F32. Weights and what the forward pass hands on may be BF16 (products in any
  * mix); gradients, logits, and what is summed up over many tokens are F32. Stores to BF16 round to nearest even. A product in which
  * an operand is BF16 may round the other to BF16 first (to nearest even; denormals count as 0) and sum up in F32: the table
- * "avx512bf16" does, by the processor's instruction for it; the others widen. So does its attention where q, k and v are BF16:
- * probabilities (after their sum was taken), gradients of scores and dout are rounded as operands of a product.
+ * "avx512bf16" does, by the processor's instruction for it; the others widen. Attention of "avx512bf16" over BF16 q, k and v, too,
+ * rounds what it multiplies: probabilities (after their sum was taken), gradients of scores, and dout.
  *
  * Failure is sticky: a kernel that cannot get scratch memory (ERR_NOMEM), meets shapes that do not fit together or are beyond
  * the BLAS's int (ERR_INVALID), or an element type it has no code for (ERR_UNSUPPORTED), records it in x->err and returns; while

@@ -20,6 +20,9 @@ struct pieces {
 
 void pieces_init(struct pieces *p, rsd_ctx *ctx, rsd_tokenizer *tok);
 void pieces_free(struct pieces *p);
+/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_begin; ids may move. Uses the
+ * tokenizer. */
+int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);
 /* The same in two steps, so that the memory of several look-ups is fetched at once: first all texts, then all pieces. A text is
  * spelled into `key` itself, with zeros behind its n bytes. */
 enum { PIECES_KEY = 24 };
@@ -34,9 +37,6 @@ struct pieces_query {
 int pieces_ask(struct pieces *p, struct pieces_query *q, struct err *e);
 int pieces_answer(struct pieces *p, const struct pieces_query *q, struct pieces_entry *out, struct err *e);
 
-/* The pieces of `t` as ids[out->at .. out->at + out->n). Positions stay valid until pieces_begin; ids may move. Uses the
- * tokenizer. */
-int pieces_get(struct pieces *p, struct text t, struct pieces_entry *out, struct err *e);
 void pieces_begin(struct pieces *p); /* a new reply: positions handed out are void, what was learned stays */
 
 /* True if U+2581 stands only at the start of pieces: then a text is cut word by word, and a word has the same pieces in every

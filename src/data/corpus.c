@@ -184,7 +184,7 @@ void corpus_demos(const struct corpus *c, int format, size_t item, size_t questi
     enum { TRIES = 64 };
     int k = format_has_reasoning(format);
     struct shelf all = {0, c->n_pool[k], c->n_texts[k]}, own = c->shelf[k][c->questions.task[question]];
-    struct shelf from = own.n_texts > (size_t)c->recipe.shots ? own : all;
+    struct shelf from = c->questions.task[question] && own.n_texts > (size_t)c->recipe.shots ? own : all;
     const uint32_t *pool = c->pool[k] + from.first;
     struct rng r = rng_make(c->recipe.seed, rng_mix(rng_mix((uint64_t)format, epoch), item));
     for (size_t n = 0; n < (size_t)c->recipe.shots; n++) {

@@ -301,7 +301,7 @@ int questions_load(struct questions *q, const struct allocator *a, const char *p
         return code;
     code = section_find(&in, "questions", 0, sizeof(struct question_at), &records, &n, e);
     code = code ? code : section_find(&in, "text", 0, 1, &text, &n_text, e);
-    for (size_t i = 0; i < in.n && !code; i++) /* earlier versions had none */
+    for (size_t i = 0; i < in.n && !code; i++) /* absent where no question has a task */
         if (!strncmp(in.entries[i].name, "tasks", sizeof in.entries[i].name))
             code = section_find(&in, "tasks", 0, sizeof *q->task, &tasks, &n_tasks, e);
     if (!code && tasks && n_tasks != n)

@@ -112,7 +112,8 @@ int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *given) {
                          .shots = set->shots ? set->shots : g->o.shots,
                          .max_tokens = set->max_tokens ? set->max_tokens : g->o.max_tokens,
                          .batch = set->batch ? set->batch : g->o.batch,
-                         .limit = set->limit && (!g->o.limit || set->limit < g->o.limit) ? set->limit : g->o.limit};
+                         .limit = set->limit && (!g->o.limit || set->limit < g->o.limit) ? set->limit : g->o.limit,
+                         .seed = g->o.seed};
     s.name = set->name ? grid_keep(g, set->name, &e) : make_name(g, set, &e);
     s.task = grid_keep(g, set->task, &e);
     s.data = grid_keep(g, set->data, &e);
@@ -164,7 +165,7 @@ static int evaluate(rsd_grid *g, const struct grid_set *set, const char *name, r
     rsd_evaluator_options_init(&o, sizeof o);
     o.demos = set->demos;
     o.format = set->format;
-    o.seed = g->o.seed;
+    o.seed = set->seed;
     o.shots = set->shots;
     o.max_tokens = set->max_tokens;
     o.batch = set->batch;

@@ -10,6 +10,7 @@ struct grid_set {
     char *name, *task, *data, *demos;
     int format, role;
     int32_t shots, max_tokens, batch, limit;
+    uint64_t seed; /* of the demonstrations */
 };
 
 struct grid_row {

@@ -111,24 +111,29 @@ int rsd_grid_run_sets(rsd_grid *g, const char *run, size_t *n) {
     struct json *doc = NULL;
     const struct json *list = NULL;
     char *path = NULL;
-    size_t count = 0;
+    const size_t before = g->n_sets;
+    int64_t seed = 0;
     if (!run)
         return ctx_fail(g->ctx, RSD_EINVAL, "rsd_grid_run_sets: no run");
     if (file_join(&g->ctx->alloc, &path, &e, run, "run.json") || json_read_file(path, MOST, &g->ctx->alloc, &doc, &e))
         goto done; /* names the path */
     if (json_type(doc) != JSON_OBJECT)
         err_set(&e, ERR_FORMAT, "expected an object, found %s", json_type_name(json_type(doc)));
-    else
-        json_need_type(doc, "eval", JSON_ARRAY, &list, &e);
-    for (const struct json *i = e.code ? NULL : json_first(list); i && !e.code; i = json_next(i), count++)
+    else if (!json_need_type(doc, "eval", JSON_ARRAY, &list, &e))
+        json_need_int(doc, "seed", 0, INT64_MAX, &seed, &e);
+    for (const struct json *i = e.code ? NULL : json_first(list); i && !e.code; i = json_next(i))
         if (json_type(i) != JSON_OBJECT)
             err_set(&e, ERR_FORMAT, "key \"eval\": expected objects");
         else if (add_entry(g, i, &e))
-            err_within(&e, "key \"eval\", entry %zu", count + 1);
-    if (e.code)
+            err_within(&e, "key \"eval\", entry %zu", g->n_sets - before + 1);
+    if (e.code) { /* all of them, or none */
+        g->n_sets = before;
         err_within(&e, "%s", path);
+    }
+    for (size_t i = before; i < g->n_sets; i++)
+        g->sets[i].seed = (uint64_t)seed;
     if (n)
-        *n = count;
+        *n = g->n_sets - before;
 done:
     json_free(doc);
     mem_free(&g->ctx->alloc, path);

@@ -32,10 +32,15 @@ struct slot_length {
 
 /* ---- inputs ---- */
 
-static size_t count_demos(const rsd_evaluator *v, struct text task) {
+/* Demonstrations of a task, and those of them that are not the question itself. */
+static size_t count_demos(const rsd_evaluator *v, struct text task, struct text question, size_t *others) {
     size_t n = 0;
+    *others = 0;
     for (size_t i = 0; i < v->demos.n && task.n; i++)
-        n += text_eq(v->demos.v[i].task, task);
+        if (text_eq(v->demos.v[i].task, task)) {
+            n++;
+            *others += !demo_is_same(question, v->demos.v[i].question);
+        }
     return n;
 }
 
@@ -51,8 +56,10 @@ static size_t find_demo(const rsd_evaluator *v, struct text task, size_t k) {
  * nor the question itself; of the item's own task, if there are enough. */
 static int draw_demos(const rsd_evaluator *v, size_t index, const struct item *item, struct outcome *o, struct err *e) {
     const struct text question = item->question;
-    size_t shots = (size_t)v->o.shots, own = count_demos(v, item->task), n = own > shots ? own : v->demos.n;
-    const struct text task = own > shots ? item->task : (struct text){"", 0};
+    size_t shots = (size_t)v->o.shots, others, own = count_demos(v, item->task, question, &others);
+    const bool enough = own > shots && others >= shots;
+    const struct text task = enough ? item->task : (struct text){"", 0};
+    const size_t n = enough ? own : v->demos.n;
     struct rng r = rng_make(v->o.seed, index);
     for (o->n_demos = 0; o->n_demos < shots; o->n_demos++) {
         size_t k = (size_t)rng_below(&r, n), tries = 0, at = 0;

@@ -257,7 +257,7 @@ static int take_choices(rsd_teacher *t, const struct slot *s, const struct json 
     return 0;
 }
 
-/* "2026-01-31 23:59:59 UTC", or nothing for times that no calendar knows. */
+/* " (2026-01-31 23:59:59 UTC)", or nothing for times that no calendar knows. */
 static void format_time(uint64_t at, char *out, size_t size) {
     struct tm day;
     time_t x = (time_t)at;
@@ -293,6 +293,11 @@ static void tell_pause(rsd_teacher *t, const struct policy_facts *facts, double 
     t->held_until = until;
     format_time((uint64_t)time(NULL) + (uint64_t)wait, when, sizeof when);
     log_write(&t->ctx->log, LOG_WARN, "the endpoint asks to wait %.0f seconds: the run goes on after that%s", wait, when);
+}
+
+static bool may_pass(const rsd_teacher *t, const struct slot *s, const struct policy_facts *facts) {
+    struct policy_verdict v = policy_decide(facts, s->tries, (unsigned)t->o.retries, t->o.max_wait, 0);
+    return v.retry || v.come_back;
 }
 
 /* Another try later, or the end for this request, or for all. */
@@ -373,20 +378,21 @@ static int take_refusal(rsd_teacher *t, struct slot *s, const struct outcome *ou
         rc = try_chat(t, s, e);
         goto done;
     }
-    if (t->probe == PROBE_CHAT &&
-        t->text_only) { /* completions without log-probabilities it is: told as such, where they are needed */
-        t->probe = PROBE_KNOWN;
-        t->dialect = &dialect_completions;
-        rc = teacher_queue(t, s->range, e);
-        goto done;
-    }
     if (out->status == 503 && text_is(facts.type, "unavailable_error")) { /* llama.cpp's server; large models take minutes */
         t->loading = t->loading > 0 ? t->loading : clock_seconds();
         facts.loading = clock_seconds() - t->loading < t->o.max_wait;
     }
     facts.broken_body = out->status >= 200 && out->status < 300;
+    /* A refusal that passes says nothing about the dialect. */
+    bool neither = t->probe == PROBE_CHAT && !may_pass(t, s, &facts);
+    if (neither && t->text_only) { /* completions without log-probabilities it is: told as such, where they are needed */
+        t->probe = PROBE_KNOWN;
+        t->dialect = &dialect_completions;
+        rc = teacher_queue(t, s->range, e);
+        goto done;
+    }
     err_set(&why, RSD_EREFUSED, "HTTP status %d: %.250s", out->status, message.n > 0 ? str_z(&message) : "no message");
-    if (t->probe == PROBE_CHAT) { /* neither dialect: the next question may fare better */
+    if (neither) { /* the next question may fare better */
         t->probe = PROBE_COMPLETIONS;
         t->dialect = &dialect_completions;
         err_within(&why, "neither /completions nor /chat/completions gives a reply");
@@ -478,7 +484,7 @@ static int take_body(rsd_teacher *t, struct slot *s, const struct outcome *out, 
     }
     if (t->probe == PROBE_COMPLETIONS && !t->stats.stopped && t->o.top_logprobs > 0 && lacks_logprobs(t, s, doc, choice)) {
         t->text_only = true;
-        count_usage(t, s, doc, 0, (uint64_t)t->each_most); /* it is paid for all the same */
+        count_usage(t, s, doc, 0, (uint64_t)((double)s->range.n * t->each_most)); /* it is paid for all the same */
         rc = try_chat(t, s, e);
         goto done;
     }

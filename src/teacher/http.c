@@ -459,7 +459,8 @@ static int check_url(struct http *h, const struct http_options *o, struct err *e
     else
         h->loopback = is_loopback(host);
     if (!rc && !h->loopback && strncmp(str_z(&h->root), "https://", 8) != 0 && (o->key || holds_secret(o->headers)))
-        rc = err_set(e, ERR_INVALID, "url: the API key is not sent to %.100s over plain http: use https, or unset the key", host);
+        rc = err_set(e, ERR_INVALID, "url: the API key%s is not sent to %.100s over plain http: use https, or unset it",
+                     o->key ? "" : " in one of `headers`", host);
     curl_free(host);
     curl_free(user);
     curl_url_cleanup(u);

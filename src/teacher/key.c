@@ -55,10 +55,19 @@ static bool has_part(struct text name, const char *part) {
     return false;
 }
 
+/* "auth" between dashes: X-Auth, but not X-Author. */
+static bool has_word(struct text name, const char *word) {
+    const size_t n = strlen(word);
+    for (size_t at = 0; at + n <= name.n; at++)
+        if (strncasecmp(name.p + at, word, n) == 0 && (at == 0 || name.p[at - 1] == '-') &&
+            (at + n == name.n || name.p[at + n] == '-'))
+            return true;
+    return false;
+}
+
 bool key_in_header(struct text name) {
-    static const char *const parts[] = {"authorization", "auth-",  "-auth",    "key",       "token",
-                                        "secret",        "cookie", "password", "credential"};
-    bool found = false;
+    static const char *const parts[] = {"authorization", "key", "token", "secret", "cookie", "password", "credential"};
+    bool found = has_word(name, "auth");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         found = found || has_part(name, parts[i]);
     return found && !has_part(name, "idempotency-key");
@@ -87,10 +96,10 @@ static int keep(struct keys *k, const struct allocator *a, struct text key, stru
 
 /* A value, and the parts of it that an endpoint may repeat alone: behind "Bearer ", and behind each "name=" of cookies. */
 static int keep_parts(struct keys *k, const struct allocator *a, struct text name, struct text value, struct err *e) {
-    const char *p = value.p, *end = value.p + value.n;
+    const char *p = value.p, *end = value.p + value.n, *blank = value.n ? memchr(value.p, ' ', value.n) : NULL;
     int rc = keep(k, a, value, e);
-    if (!rc && has_part(name, "authorization") && (p = memchr(value.p, ' ', value.n)))
-        return keep(k, a, (struct text){p, (size_t)(end - p)}, e);
+    if (!rc && blank && has_part(name, "authorization"))
+        rc = keep(k, a, (struct text){blank, (size_t)(end - blank)}, e);
     while (!rc && has_part(name, "cookie") && p < end && (p = memchr(p, '=', (size_t)(end - p)))) {
         const char *stop = memchr(p, ';', (size_t)(end - p));
         rc = keep(k, a, (struct text){p + 1, (size_t)((stop ? stop : end) - p - 1)}, e);

@@ -159,6 +159,12 @@ def test_without_sets_a_run_is_judged_by_those_it_was_evaluated_on(world: World,
     assert all(s["answer_perplexity"] is None and s["rationale_perplexity"] is None for r in doc["rows"] for s in r["scores"])
     one = next((own / "eval" / "select").glob("step-2-jsonl-ic-cot-*.json"))
     assert all(len(i["demos"]) == 1 and i["tokens"] <= 4 for i in json.loads(one.read_text())["items"])
+    shown = lambda: {p: [i["demos"] for i in json.loads(p.read_text())["items"]] for p in (own / "eval" / "select").glob("step-2-jsonl-ic-cot-*.json")}
+    before = shown()
+    (own / "run.json").write_text(json.dumps(run | {"seed": 99}))  # the run's seed draws the examples
+    world.done("select", "own", "--no-perplexity", "--out", "chosen.json")
+    assert len(after := shown()) == 2 and len({str(d) for d in after.values()}) == 2 and before.items() <= after.items()
+    (own / "run.json").write_text(json.dumps(run))
     world.done("select", "own", "--limit", 1, "--out", "chosen.json")
     doc = read(world, "chosen.json")
     assert [s["n"] for s in doc["rows"][0]["scores"]] == [1, 1, 1] and doc["rows"][0]["scores"][0]["answer_perplexity"] > 0

@@ -24,6 +24,8 @@ static const struct {
     {"503", "404", RSD_API_CHAT, 3, 5, ""},               /* a server that is loading says nothing about dialects */
     {"404", "404", RSD_API_COMPLETIONS, 2, 4, "neither"}, /* the next question asks anew */
     {"nologprobs", "404", RSD_API_COMPLETIONS, 2, 5, "log-probabilities"}, /* completions it is, and is told so */
+    {"404", "429:0.05", RSD_API_CHAT, 3, 5, ""},                           /* chat it is, though its first request has to wait */
+    {"nologprobs", "429:0.05", RSD_API_CHAT, 3, 5, ""},
 };
 
 START_TEST(the_first_request_finds_out_what_an_endpoint_speaks) {

@@ -223,7 +223,8 @@ START_TEST(keys_in_the_users_headers_that_come_back_are_not_kept) {
     snprintf(url, sizeof url, "record:%s,%s", cassette, s.url);
     rsd_teacher_options o = options_for(url);
     o.headers = "Proxy-Authorization: Basic canary/basic==\nX-Plain: open/words\nx-goog-api-key: canary/google\n"
-                "Cookie: sid=canary/cookie; theme=dark\nX-Auth-Token:\tcanary/two words\nX-Max-Tokens: 12\n";
+                "Cookie: sid=canary/cookie; theme=dark\nX-Auth-Token:\tcanary/two words\nX-Max-Tokens: 12\n"
+                "X-Authorization-Cookie: canary/plain\n";
     o.api = RSD_API_COMPLETIONS;
     o.store = test_path(s.dir, "teacher.jsonl");
     o.concurrency = 1;
@@ -253,7 +254,8 @@ START_TEST(a_header_that_holds_a_key_goes_over_plain_http_to_this_machine_only) 
         const char *header;
         int code;
     } rows[] = {{"Authorization: x", RSD_EINVAL},  {"X-Goog-Api-Key: abc", RSD_EINVAL}, {"cookie: a=b", RSD_EINVAL},
-                {"X-Auth-Token: abc", RSD_EINVAL}, {"X-Project: abc", RSD_OK},          {"Idempotency-Key: abc", RSD_OK}};
+                {"X-Auth-Token: abc", RSD_EINVAL}, {"X-Project: abc", RSD_OK},          {"Idempotency-Key: abc", RSD_OK},
+                {"X-Author: abc", RSD_OK},         {"x-auth: abc", RSD_EINVAL}};
     rsd_ctx *ctx = open_ctx();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rsd_teacher_options o = options_for("http://10.0.0.1:8000/v1");
