@@ -55,7 +55,7 @@ RSD_API int rsd_grid_add_set(rsd_grid *g, const rsd_grid_set *set);
 RSD_API int rsd_grid_parse_set(rsd_grid *g, const char *text, int role);
 
 /* Sets as the run itself has evaluated them: a column for each entry of "eval" in RUN/run.json, by its name, with its settings and
- * the run's seed; kind "id" and "ood" are roles, "seen" becomes a test. A limit of the options holds where it is the smaller one.
+ * the run's seed, if it has one; kind "id" and "ood" are roles, "seen" becomes a test. A limit of the options holds where it is the smaller one.
  * Paths are as in run.json: relative ones from the working directory. *n (may be NULL): how many; on failure none. RSD_ENOTFOUND: no
  * run.json; RSD_EFORMAT: what in it is no such configuration; errors of rsd_grid_add_set. */
 RSD_API int rsd_grid_run_sets(rsd_grid *g, const char *run, size_t *n);

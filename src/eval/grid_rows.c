@@ -112,14 +112,14 @@ int rsd_grid_run_sets(rsd_grid *g, const char *run, size_t *n) {
     const struct json *list = NULL;
     char *path = NULL;
     const size_t before = g->n_sets;
-    int64_t seed = 0;
+    int64_t seed = (int64_t)(g->o.seed & INT64_MAX);
     if (!run)
         return ctx_fail(g->ctx, RSD_EINVAL, "rsd_grid_run_sets: no run");
     if (file_join(&g->ctx->alloc, &path, &e, run, "run.json") || json_read_file(path, MOST, &g->ctx->alloc, &doc, &e))
         goto done; /* names the path */
     if (json_type(doc) != JSON_OBJECT)
         err_set(&e, ERR_FORMAT, "expected an object, found %s", json_type_name(json_type(doc)));
-    else if (!json_need_type(doc, "eval", JSON_ARRAY, &list, &e))
+    else if (!json_need_type(doc, "eval", JSON_ARRAY, &list, &e) && json_get(doc, "seed"))
         json_need_int(doc, "seed", 0, INT64_MAX, &seed, &e);
     for (const struct json *i = e.code ? NULL : json_first(list); i && !e.code; i = json_next(i))
         if (json_type(i) != JSON_OBJECT)
