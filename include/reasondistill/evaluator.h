@@ -87,8 +87,6 @@ typedef int (*rsd_progress_fn)(void *user, uint64_t done, uint64_t of);
 RSD_API int rsd_evaluator_file(rsd_evaluator *e, const char *task, const char *data, const char *out, rsd_progress_fn progress,
                                void *user, rsd_score *score);
 
-enum { RSD_PARSER_STRICT, RSD_PARSER_LENIENT, RSD_PARSER_REFERENCE };
-
 /* An item on which two models differ: a_right or b_right is 1. Non-zero stops and is handed back. */
 typedef int (*rsd_differ_fn)(void *user, const char *id, size_t id_len, int a_right, int b_right);
 

@@ -1,4 +1,4 @@
-/* The four formats of the training and test items (Fu et al. 2023). */
+/* The four formats of the training and test items (Fu et al. 2023), and how a final answer is found. */
 #ifndef REASONDISTILL_FORMAT_H
 #define REASONDISTILL_FORMAT_H
 
@@ -15,6 +15,9 @@ typedef enum rsd_format {
     RSD_FORMAT_IC_COT  /* in-context, chain of thought */
 } rsd_format;
 enum { RSD_FORMATS = 4 };
+
+/* How the final answer of a reply or an output is found: see evaluator.h. */
+enum { RSD_PARSER_STRICT, RSD_PARSER_LENIENT, RSD_PARSER_REFERENCE };
 
 /* "zs-ao", "zs-cot", "ic-ao", "ic-cot"; "?" for others. Static. */
 RSD_API const char *rsd_format_name(int format);

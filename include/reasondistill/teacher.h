@@ -12,6 +12,7 @@
 #ifndef REASONDISTILL_TEACHER_H
 #define REASONDISTILL_TEACHER_H
 
+#include "reasondistill/format.h"
 #include "reasondistill/reply.h"
 
 #ifdef __cplusplus
@@ -85,6 +86,10 @@ typedef struct rsd_teacher_options {
      * until then, not only the request that was told. An endpoint that asks for more stops the run, see rsd_teacher_poll. As long is
      * one asked again, whatever `retries` says, that answers that it still loads its model (llama.cpp's server). */
     double max_wait;
+    /* How the answer of a reply is found to label it: RSD_PARSER_STRICT (default), behind the last "The answer is", as a student is
+     * to write it; or RSD_PARSER_LENIENT, for teachers that state it in another way (evaluator.h). Judged is the reply up to its
+     * first line with "answer is". */
+    int64_t parser;
 } rsd_teacher_options;
 RSD_API int rsd_teacher_options_init(rsd_teacher_options *o, size_t size);
 
@@ -210,9 +215,11 @@ typedef struct rsd_question_stats { /* borrowed until the callback returns */
 typedef int rsd_question_stats_fn(void *user, const rsd_question_stats *q);
 
 /* Per question, in the order of the file, as in the paper (Fu et al. 2023, section 4): kept of total, majority vote (Wang et
- * al., "Self-consistency", 2022). Answers are what follows "The answer is"; equal numbers are one answer. fn (may be NULL)
- * stops the walk by a value that is not 0, which is returned. Bad lines and duplicates are passed over and counted. */
-RSD_API int rsd_store_stats(rsd_ctx *ctx, const char *path, rsd_question_stats_fn *fn, void *user, rsd_store_report *out);
+ * al., "Self-consistency", 2022). Answers are what RSD_PARSER_STRICT or RSD_PARSER_LENIENT (`parser`) finds; equal numbers are one
+ * answer. Labels are those of the rows. fn (may be NULL) stops the walk by a value that is not 0, which is returned. Bad lines and
+ * duplicates are passed over and counted. RSD_EINVAL (another parser), RSD_ENOTFOUND, RSD_EIO, RSD_ENOMEM. */
+RSD_API int rsd_store_stats(rsd_ctx *ctx, const char *path, int parser, rsd_question_stats_fn *fn, void *user,
+                            rsd_store_report *out);
 
 #ifdef __cplusplus
 }

@@ -142,8 +142,12 @@ static void print_findings(const rsd_findings *f, int k, uint64_t api) {
 }
 
 static int check(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, int k) {
-    static const rsd_question simple = {"check", 5,   "Tom has 3 apples and buys 4 more. How many apples does he have?",
-                                        63,      "7", 1};
+    static const struct {
+        const char *id, *question, *answer;
+    } simple[CHECKED] = {
+        {"check-1", "Tom has 3 apples and buys 4 more. How many apples does he have?", "7"},
+        {"check-2", "A book of 48 pages is read in 4 days, the same number of pages a day. How many a day?", "12"},
+        {"check-3", "A pen costs $2 and a pencil $1. What do 3 pens and 2 pencils cost?", "8"}};
     rsd_findings f = {.size = sizeof f};
     rsd_teacher_stats s = {.size = sizeof s};
     uint64_t questions = 0;
@@ -151,8 +155,12 @@ static int check(rsd_ctx *ctx, rsd_teacher *t, const char *questions_path, int k
     bool complained = false;
     if (questions_path)
         status = submit_all(t, ctx, questions_path, CHECKED, &questions);
-    else if (rsd_teacher_submit(t, &simple))
-        status = cli_failed(ctx);
+    for (size_t i = 0; !questions_path && !status && i < CHECKED; i++) {
+        const struct text id = text_of(simple[i].id), question = text_of(simple[i].question), answer = text_of(simple[i].answer);
+        const rsd_question q = {id.p, id.n, question.p, question.n, answer.p, answer.n};
+        if (rsd_teacher_submit(t, &q))
+            status = cli_failed(ctx);
+    }
     for (int got = RSD_OK; !status && got != RSD_END;) {
         const rsd_reply *reply = NULL;
         got = rsd_teacher_poll(t, 1000, &reply);
@@ -226,11 +234,11 @@ static double share(uint64_t part, uint64_t whole) {
     return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static int stats(rsd_ctx *ctx, const char *path) {
+static int stats(rsd_ctx *ctx, const char *path, int parser) {
     rsd_store_report r = {.size = sizeof r};
     struct question_lines l = {.failed = false};
     str_init(&l.line, &mem_std);
-    int rc = rsd_store_stats(ctx, path, print_question, &l, &r);
+    int rc = rsd_store_stats(ctx, path, parser, print_question, &l, &r);
     str_free(&l.line);
     if (l.failed || (!rc && (fflush(stdout) || ferror(stdout)))) {
         fprintf(stderr, "reasondistill collect: standard output could not be written\n");
@@ -247,7 +255,7 @@ static int stats(rsd_ctx *ctx, const char *path) {
 }
 
 struct asked {
-    const char *questions, *prompt, *system, *headers, *stop, *api;
+    const char *questions, *prompt, *system, *headers, *stop, *api, *parser;
     int64_t samples, top, max_tokens, concurrency, retries, seed, per_request, budget_tokens, max_body, unreachable;
     bool check, verify, compact, stats, gzip, insecure, http1, text_too;
 };
@@ -267,11 +275,15 @@ static int compact(rsd_ctx *ctx, const char *path, bool gzip, rsd_store_report *
     return status;
 }
 
+static int parser_of(const struct asked *a) {
+    return strcmp(a->parser, "lenient") ? RSD_PARSER_STRICT : RSD_PARSER_LENIENT;
+}
+
 /* --verify, --compact, --stats */
 static int look_after(rsd_ctx *ctx, const char *path, const struct asked *a) {
     rsd_store_report r = {.size = sizeof r};
     if (a->stats)
-        return stats(ctx, path);
+        return stats(ctx, path, parser_of(a));
     int rc = a->verify ? rsd_store_verify(ctx, path, &r) : RSD_OK;
     int status = a->verify ? (rc ? EXIT_FAILED : EXIT_OK) : compact(ctx, path, a->gzip, &r);
     if (status == EXIT_OK || rc == RSD_EFORMAT)
@@ -315,6 +327,7 @@ static void take_over(rsd_teacher_options *o, const struct asked *a) {
     o->http2 = !a->http1;
     o->need_logprobs = !a->check && !a->text_too;
     o->api = !strcmp(a->api, "chat") ? RSD_API_CHAT : !strcmp(a->api, "completions") ? RSD_API_COMPLETIONS : RSD_API_AUTO;
+    o->parser = parser_of(a);
     if (a->check)
         o->store = NULL;
 }
@@ -367,6 +380,7 @@ done:
 
 int verb_collect(const struct verb *v, int argc, char **argv) {
     struct asked a = {.api = "auto",
+                      .parser = "strict",
                       .samples = 1,
                       .top = 5,
                       .max_tokens = 256,
@@ -422,6 +436,8 @@ int verb_collect(const struct verb *v, int argc, char **argv) {
         {"--ca-file", ARG_TEXT, &o.ca_file, "FILE", .help = "certificates to trust instead of the system's, PEM"},
         {"--insecure", ARG_FLAG, &a.insecure, "", .help = "do not verify TLS certificates"},
         {"--http1", ARG_FLAG, &a.http1, "", .help = "no HTTP/2"},
+        {"--parser", ARG_TEXT, &a.parser, "strict|lenient",
+         .help = "a reply's answer stands behind \"The answer is\", or wherever one states it"},
         {"--out", ARG_TEXT, &o.store, "FILE", .help = "teacher store, appended to"},
         {"--check", ARG_FLAG, &a.check, "", .help = "ask a few questions and say what the log-probabilities are good for"},
         {"--verify", ARG_FLAG, &a.verify, "", .help = "check the store --out and change nothing"},

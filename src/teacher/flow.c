@@ -196,9 +196,9 @@ static void give_up(rsd_teacher *t, const struct slot *s, int64_t sample, size_t
 
 /* Judged is what a student would learn: the reply up to its first line with "answer is"; what it rambles on about does not
  * count. */
-static void label(const struct question *q, rsd_reply *r) {
+static void label(const struct question *q, enum answer_parser parser, rsd_reply *r) {
     struct text kept = answer_cut((struct text){str_z(&r->text), r->text.n});
-    r->correct = !q->has_answer ? -1 : answer_correct(kept, question_answer(q), ANSWER_STRICT) ? 1 : 0;
+    r->correct = !q->has_answer ? -1 : answer_correct(kept, question_answer(q), parser) ? 1 : 0;
 }
 
 /* Writes the row and queues the reply for the caller. Takes over r. */
@@ -209,7 +209,7 @@ static int accept(rsd_teacher *t, const struct slot *s, int64_t sample, rsd_repl
     memcpy(r->request_sha256, s->hash, sizeof r->request_sha256);
     if ((rc = reply_set(&r->id, question_id(q), e)) || (rc = reply_set(&r->question, question_text(q), e)))
         goto done;
-    label(q, r);
+    label(q, (enum answer_parser)t->o.parser, r);
     if ((rc = mem_reserve(&t->ctx->alloc, (void *)&t->ready, &t->cap_ready, t->n_ready + 1, sizeof *t->ready, e)) ||
         (t->keeps && (rc = store_add(&t->store, r, e))))
         goto done;

@@ -351,13 +351,16 @@ int rsd_store_gzip(rsd_ctx *ctx, const char *path, const char *to, rsd_store_rep
 
 /* ---- votes ---- */
 
-static int vote(struct walk *w, struct tally *t, const rsd_reply *r, struct err *e) {
+static int vote(struct walk *w, struct tally *t, const rsd_reply *r, enum answer_parser parser, struct err *e) {
     struct text answer, kept = answer_cut(view(&r->text));
+    struct number any;
     double number = 0;
+    size_t at = 0;
     int rc;
-    if (!answer_find(kept, ANSWER_STRICT, &answer))
+    if (!answer_find(kept, parser, &answer))
         return 0;
-    bool is_number = answer_number(kept, ANSWER_STRICT, &number);
+    /* a number somewhere before the last line is not what a lenient reader calls the answer */
+    bool is_number = number_next(answer, &at, &any) && answer_number(kept, parser, &number);
     for (size_t i = 0; i < t->n_votes; i++) {
         struct vote *v = &t->votes[i];
         if (is_number && v->is_number ? v->number == number : answer_equal(answer, view(&v->answer))) {
@@ -381,13 +384,15 @@ static const struct vote *majority(const struct tally *t) {
     return best;
 }
 
-int rsd_store_stats(rsd_ctx *ctx, const char *path, rsd_question_stats_fn *fn, void *user, rsd_store_report *out) {
+int rsd_store_stats(rsd_ctx *ctx, const char *path, int parser, rsd_question_stats_fn *fn, void *user, rsd_store_report *out) {
     struct err e = {0};
     struct walk w;
     if (!ctx)
         return RSD_EINVAL;
     if (!path)
         return ctx_fail(ctx, RSD_EINVAL, "rsd_store_stats: a path expected");
+    if (parser != RSD_PARSER_STRICT && parser != RSD_PARSER_LENIENT)
+        return ctx_fail(ctx, RSD_EINVAL, "rsd_store_stats: parser RSD_PARSER_STRICT or RSD_PARSER_LENIENT expected");
     int rc = walk_open(&w, ctx, path, &e);
     for (enum line_kind kind = LINE_BLANK; !rc && kind != LINE_END;) {
         struct text line;
@@ -395,7 +400,7 @@ int rsd_store_stats(rsd_ctx *ctx, const char *path, rsd_question_stats_fn *fn, v
         rsd_reply *r = NULL;
         rc = walk_next(&w, &kind, &line, &r, &tally, &e);
         if (!rc && kind == LINE_ROW)
-            rc = vote(&w, tally, r, &e);
+            rc = vote(&w, tally, r, (enum answer_parser)parser, &e);
         rsd_reply_close(r);
     }
     for (size_t i = 0; !rc && i < w.n_tallies; i++) {

@@ -4,12 +4,13 @@
 #include "base/ctx.h"
 #include "base/options.h"
 #include "teacher/key.h"
+#include "text/answer.h"
 
 #include <limits.h>
 #include <math.h>
 #include <string.h>
 
-OPTIONS_NO_TAIL(rsd_teacher_options, max_wait);
+OPTIONS_NO_TAIL(rsd_teacher_options, parser);
 
 static const rsd_teacher_options defaults = {
     .size = sizeof(rsd_teacher_options),
@@ -33,6 +34,8 @@ static const rsd_teacher_options defaults = {
 };
 
 enum { MAX_SLOTS = 4096, MAX_SAMPLES = 1 << 20 };
+_Static_assert((int)RSD_PARSER_STRICT == (int)ANSWER_STRICT && (int)RSD_PARSER_LENIENT == (int)ANSWER_LENIENT,
+               "parsers have two names");
 
 int rsd_teacher_options_init(rsd_teacher_options *o, size_t size) {
     return options_init(o, size, &defaults, sizeof defaults, NULL);
@@ -77,6 +80,8 @@ static int check(const rsd_teacher_options *o, struct err *e) {
         return err_set(e, ERR_INVALID, "max_body at least 1024 bytes, per_request at least 1 expected");
     if (o->system_len > 0 && !o->system)
         return err_set(e, ERR_INVALID, "system: NULL with system_len %zu", o->system_len);
+    if (o->parser != RSD_PARSER_STRICT && o->parser != RSD_PARSER_LENIENT)
+        return err_set(e, ERR_INVALID, "parser: RSD_PARSER_STRICT or RSD_PARSER_LENIENT expected");
     return 0;
 }
 

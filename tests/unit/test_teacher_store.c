@@ -72,6 +72,42 @@ START_TEST(a_recording_is_served_by_question_in_file_order_and_what_is_not_there
 }
 END_TEST
 
+/* The same four replies; the last states its answer in other words. */
+START_TEST(a_lenient_parser_labels_what_a_strict_one_calls_wrong) {
+    for (int parser = RSD_PARSER_STRICT; parser <= RSD_PARSER_REFERENCE; parser++) {
+        rsd_ctx *ctx = open_ctx();
+        const char *dir = test_dir(), *file = test_path(dir, "replies.jsonl"), *store = test_path(dir, "teacher.jsonl");
+        char url[512];
+        rsd_teacher_options o;
+        rsd_teacher *t = NULL;
+        size_t replies, n;
+        test_write(file, recording, strlen(recording));
+        snprintf(url, sizeof url, "replay:%s", file);
+        rsd_teacher_options_init(&o, sizeof o);
+        ck_assert_int_eq(o.parser, RSD_PARSER_STRICT);
+        o.url = url;
+        o.store = store;
+        o.samples = 3;
+        o.parser = parser;
+        if (parser == RSD_PARSER_REFERENCE) {
+            ck_assert_int_eq(rsd_teacher_open(ctx, &o, &t), RSD_EINVAL);
+            ck_assert_ptr_nonnull(strstr(rsd_ctx_error(ctx), "parser"));
+        } else {
+            ck_assert_msg(rsd_teacher_open(ctx, &o, &t) == RSD_OK, "%s", rsd_ctx_error(ctx));
+            submit(t, "a", "One?", "1");
+            ck_assert_int_eq(run_to_end(t, &replies, NULL), RSD_END);
+            ck_assert_uint_eq(replies, 3);
+            ck_assert_uint_eq(stats_of(t).correct, parser == RSD_PARSER_LENIENT ? 2 : 1);
+            char *rows = test_read(store, &n);
+            ck_assert_int_eq(strstr(strstr(rows, "I do not know"), "\"correct\":true") != NULL, parser == RSD_PARSER_LENIENT);
+            free(rows);
+        }
+        rsd_teacher_close(t);
+        rsd_ctx_close(ctx);
+    }
+}
+END_TEST
+
 START_TEST(the_real_generations_become_a_store_and_a_second_run_asks_nothing) {
     SKIP_WITHOUT_DATA();
     rsd_ctx *ctx = open_ctx();
@@ -371,6 +407,7 @@ Suite *teacher_store_suite(void) {
     Suite *s = suite_create("teacher: store");
     TCase *t = tcase_create("store");
     tcase_add_test(t, a_recording_is_served_by_question_in_file_order_and_what_is_not_there_is_counted);
+    tcase_add_test(t, a_lenient_parser_labels_what_a_strict_one_calls_wrong);
     tcase_add_test(t, the_real_generations_become_a_store_and_a_second_run_asks_nothing);
     tcase_add_test(t, many_samples_of_one_question_are_the_files_replies_in_order);
     tcase_add_test(t, a_store_cut_at_any_byte_is_completed_to_the_same_bytes);

@@ -261,7 +261,7 @@ START_TEST(questions_are_counted_and_their_replies_vote) {
     struct seen s = {.n = 0};
     const char *store = test_path(test_dir(), "teacher.jsonl");
     test_write(store, clean, strlen(clean));
-    ck_assert_int_eq(rsd_store_stats(ctx, store, see, &s, &r), RSD_OK);
+    ck_assert_int_eq(rsd_store_stats(ctx, store, RSD_PARSER_STRICT, see, &s, &r), RSD_OK);
     ck_assert_uint_eq(s.n, 3);
     ck_assert(s.q[0].total == 3 && s.q[0].kept == 2 && s.q[0].votes == 2 && s.q[0].majority_correct == 1); /* 7 and $7.00 */
     ck_assert_str_eq(s.majority[0], "7");
@@ -269,7 +269,32 @@ START_TEST(questions_are_counted_and_their_replies_vote) {
     ck_assert_str_eq(s.majority[1], "1,000");
     ck_assert(s.q[2].total == 1 && s.q[2].votes == 0 && s.q[2].majority_correct == -1);
     ck_assert(r.correct == 3 && r.labelled == 7 && r.voted == 2 && r.voted_right == 1);
-    ck_assert_int_eq(rsd_store_stats(ctx, store, stop_at_once, NULL, NULL), 17);
+    ck_assert_int_eq(rsd_store_stats(ctx, store, RSD_PARSER_STRICT, stop_at_once, NULL, NULL), 17);
+    ck_assert_int_eq(rsd_store_stats(ctx, store, RSD_PARSER_REFERENCE, NULL, NULL, NULL), RSD_EINVAL);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
+/* Answers that are stated in other words than "The answer is". */
+START_TEST(a_lenient_vote_hears_what_a_strict_one_does_not) {
+    static const char rows[] = ROW("a", 0, "So it makes 7", "true") ROW("a", 1, "The answer is 8", "false")
+        ROW("a", 2, "#### 7.0", "true") ROW("b", 0, "5 of 6, the answer is yes", "true") ROW("b", 1, "2 + 2 = 4\\nno", "false")
+            ROW("b", 2, "Answer: Yes", "true");
+    rsd_ctx *ctx = open_ctx();
+    const char *store = test_path(test_dir(), "teacher.jsonl");
+    test_write(store, rows, strlen(rows));
+    for (int parser = RSD_PARSER_STRICT; parser <= RSD_PARSER_LENIENT; parser++) {
+        const bool lenient = parser == RSD_PARSER_LENIENT;
+        rsd_store_report r = {.size = sizeof r};
+        struct seen s = {.n = 0};
+        ck_assert_int_eq(rsd_store_stats(ctx, store, parser, see, &s, &r), RSD_OK);
+        ck_assert_uint_eq(s.n, 2);
+        ck_assert_str_eq(s.majority[0], lenient ? "So it makes 7" : "8");
+        ck_assert_str_eq(s.majority[1], lenient ? "yes" : "");
+        ck_assert(s.q[0].votes == (lenient ? 2U : 1U) && s.q[0].majority_correct == (lenient ? 1 : 0));
+        ck_assert(s.q[1].votes == (lenient ? 2U : 0U) && s.q[1].majority_correct == (lenient ? 1 : -1));
+        ck_assert(r.voted == (lenient ? 2U : 1U) && r.voted_right == (lenient ? 2U : 0U) && r.correct == 4);
+    }
     rsd_ctx_close(ctx);
 }
 END_TEST
@@ -286,7 +311,7 @@ START_TEST(memory_that_runs_out_anywhere_leaves_the_store_as_it_is) {
         o.resize_user = f.a.user;
         test_write(store, clean, strlen(clean));
         int rc = rsd_ctx_open(&o, &ctx);
-        rc = rc ? rc : rsd_store_stats(ctx, store, NULL, NULL, NULL);
+        rc = rc ? rc : rsd_store_stats(ctx, store, RSD_PARSER_LENIENT, NULL, NULL, NULL);
         rc = rc ? rc : rsd_store_compact(ctx, store, NULL);
         rsd_ctx_close(ctx);
         ck_assert_uint_eq(f.live, 0);
@@ -311,6 +336,7 @@ Suite *teacher_tools_suite(void) {
     tcase_add_test(t, compaction_keeps_rows_byte_for_byte_and_throws_nothing_away_that_is_no_copy);
     tcase_add_test(t, a_store_in_use_is_not_compacted);
     tcase_add_test(t, questions_are_counted_and_their_replies_vote);
+    tcase_add_test(t, a_lenient_vote_hears_what_a_strict_one_does_not);
     tcase_add_test(t, memory_that_runs_out_anywhere_leaves_the_store_as_it_is);
     suite_add_tcase(s, t);
     return s;

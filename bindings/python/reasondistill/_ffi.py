@@ -39,7 +39,8 @@ class TeacherOptions(Structure):
                [(n, c_double) for n in ("top_p", "first_byte_timeout", "requests_per_minute", "tokens_per_minute", "price_prompt",
                                         "price_completion", "budget")] + \
                [("budget_tokens", c_uint64), ("max_body", c_uint64)] + \
-               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")] + [("unreachable", c_uint64), ("max_wait", c_double)]
+               [(n, c_int32) for n in ("per_request", "need_logprobs", "insecure", "http2")] + \
+               [("unreachable", c_uint64), ("max_wait", c_double), ("parser", c_int64)]
 
 
 class Question(Structure):
@@ -253,7 +254,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "rsd_teacher_wait_fds": (c_int, [_P, POINTER(Fd), c_size_t, _LEN, POINTER(c_int)]),
     "rsd_store_verify": (c_int, [_P, c_char_p, POINTER(StoreReport)]), "rsd_store_compact": (c_int, [_P, c_char_p, POINTER(StoreReport)]),
     "rsd_store_gzip": (c_int, [_P, c_char_p, c_char_p, POINTER(StoreReport)]),
-    "rsd_store_stats": (c_int, [_P, c_char_p, QuestionStatsFn, _P, POINTER(StoreReport)]),
+    "rsd_store_stats": (c_int, [_P, c_char_p, c_int, QuestionStatsFn, _P, POINTER(StoreReport)]),
     "rsd_teacher_stop": (c_int, [_P]), "rsd_teacher_stats_get": (c_int, [_P, POINTER(TeacherStats)]),
     "rsd_kind_name": (c_char_p, [c_int]), "rsd_aligner_options_init": (c_int, [POINTER(AlignerOptions), c_size_t]),
     "rsd_aligner_open": (c_int, [_P, _P, POINTER(AlignerOptions), _OUT]), "rsd_aligner_close": (None, [_P]),

@@ -24,13 +24,14 @@ def _copy(pointer: object, n: int, dtype: type) -> NDArray:
 
 
 class Tokenizer(Handle):
-    """SentencePiece unigram from spiece.model, tokenizer.json or a model directory."""
+    """SentencePiece unigram from spiece.model, tokenizer.json or a model directory; byte pairs from .tiktoken, vocab.bpe or tokenizer.json, where
+    `pattern` ("gpt2", "cl100k", "llama3", "o200k") says how text is cut if the file does not."""
 
     _close = lib.rsd_tokenizer_close
 
-    def __init__(self, context: Context, path: str | Path) -> None:
+    def __init__(self, context: Context, path: str | Path, pattern: str | None = None) -> None:
         super().__init__(context)
-        self.check(lib.rsd_tokenizer_open(context.pointer, str(path).encode(), byref(self._p)))
+        self.check(lib.rsd_tokenizer_open_pattern(context.pointer, str(path).encode(), pattern.encode() if pattern else None, byref(self._p)))
 
     def encode(self, text: str | bytes) -> NDArray[np.int32]:
         """Ids of a text, without an end token."""
@@ -63,6 +64,11 @@ class Tokenizer(Handle):
     @property
     def eos(self) -> int:
         return lib.rsd_tokenizer_eos(self.pointer)
+
+    @property
+    def pattern(self) -> str:
+        """How text is cut before byte pairs are joined; "" without byte pairs."""
+        return lib.rsd_tokenizer_pattern(self.pointer).decode()
 
     @property
     def hash(self) -> str:
@@ -132,8 +138,16 @@ class Collected:
     correct: bool | None
 
 
+def _parser(name: object) -> int:
+    """How the final answers of replies are found: RSD_PARSER_STRICT, RSD_PARSER_LENIENT."""
+    parsers = ("strict", "lenient")
+    if name not in parsers:
+        raise ValueError(f"there is no parser {name!r} of replies: {', '.join(parsers)}")
+    return parsers.index(str(name))
+
+
 class Teacher(Handle):
-    """A teacher behind an URL, or `replay:FILE`. Options: those of rsd_teacher_options, by name."""
+    """A teacher behind an URL, or `replay:FILE`. Options: those of rsd_teacher_options, by name; parser by its name ("strict", "lenient")."""
 
     _close = lib.rsd_teacher_close
 
@@ -143,6 +157,8 @@ class Teacher(Handle):
             text = options.get(name)
             if isinstance(text, str):
                 options[f"{name}_len"] = len(text.encode())
+        if "parser" in options:
+            options["parser"] = _parser(options["parser"])
         self.finished = False
         self._options = filled(_ffi.TeacherOptions, lib.rsd_teacher_options_init, {"url": url, **options})
         self.check(lib.rsd_teacher_open(context.pointer, byref(self._options), byref(self._p)))
@@ -236,8 +252,8 @@ class QuestionStats:
     majority_correct: bool | None
 
 
-def store_stats(context: Context, path: str | Path) -> tuple[list[QuestionStats], dict[str, int]]:
-    """Per question, in the order of the store, and the counts of all."""
+def store_stats(context: Context, path: str | Path, parser: str = "strict") -> tuple[list[QuestionStats], dict[str, int]]:
+    """Per question, in the order of the store, and the counts of all. parser: how the answers that vote are found, "strict" or "lenient"."""
     found: list[QuestionStats] = []
 
     def take(_user: object, p: Any) -> int:
@@ -248,7 +264,7 @@ def store_stats(context: Context, path: str | Path) -> tuple[list[QuestionStats]
         return 0
 
     r = _new_report()
-    context.check(lib.rsd_store_stats(context.pointer, os.fsencode(path), _ffi.QuestionStatsFn(take), None, byref(r)))
+    context.check(lib.rsd_store_stats(context.pointer, os.fsencode(path), _parser(parser), _ffi.QuestionStatsFn(take), None, byref(r)))
     return found, _report(r)
 
 
@@ -292,9 +308,14 @@ class Aligner(Handle):
             o.kind_weights[KINDS.index(kind)] = weight
         self.check(lib.rsd_aligner_open(context.pointer, tokenizer.pointer, byref(o), byref(self._p)))
 
-    def align(self, reply: Reply) -> Alignment:
+    def align(self, reply: Reply, text: str | None = None) -> Alignment:
+        """Of the reply's own text, or of one that is not quite its own: cut, cleaned, written anew in places (rsd_aligner_align_text)."""
         p = POINTER(_ffi.Alignment)()
-        self.check(lib.rsd_aligner_align(self.pointer, reply.pointer, byref(p)))
+        if text is None:
+            self.check(lib.rsd_aligner_align(self.pointer, reply.pointer, byref(p)))
+        else:
+            data = text.encode()
+            self.check(lib.rsd_aligner_align_text(self.pointer, reply.pointer, data, len(data), byref(p)))
         a = p.contents
         s = a.n_student
         map_offsets, row_offsets = _copy(a.map_offsets, s + 1, np.uint32), _copy(a.row_offsets, s + 1, np.uint32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import gzip
 import json
@@ -189,6 +190,18 @@ def test_a_batch_whose_lengths_disagree_is_refused(arrays: dict) -> None:
         Batch(**{k: np.asarray(v) for k, v in arrays.items()})
 
 
+def test_a_byte_pair_vocabulary_is_told_how_it_cuts(ctx: Context, tmp_path: Path) -> None:
+    pieces = [bytes([i]) for i in range(256)] + [b"23"]
+    file = tmp_path / "bytes.tiktoken"
+    file.write_bytes(b"".join(base64.b64encode(p) + b" %d\n" % i for i, p in enumerate(pieces)))
+    with pytest.raises(Error, match="which pattern"):
+        Tokenizer(ctx, file)
+    # digits all together, or by threes
+    for pattern, ids in (("gpt2", [49, 49, 256]), ("cl100k", [49, 49, 50, 51]), ("o200k", [49, 49, 50, 51])):
+        with Tokenizer(ctx, file, pattern) as tok:
+            assert tok.pattern == pattern and tok.encode("1123").tolist() == ids
+
+
 def test_errors_carry_the_message_of_the_library(ctx: Context, model: T5, tmp_path: Path) -> None:
     with pytest.raises(Error, match="no-such-file") as e:
         Tokenizer(ctx, tmp_path / "no-such-file.model")
@@ -279,6 +292,9 @@ def test_real_replies_are_collected_and_aligned(ctx: Context, pack: Path, tmp_pa
                 mass[token, piece] += m
             assert np.allclose(mass.sum(0), sums, atol=1e-5) and heat["kinds"] == a.kinds
             assert all(mass[m, s].sum() > 0 for s in range(len(a.kinds)) for m in [a.map[a.map_offsets[s]:a.map_offsets[s + 1]]])
+            other = aligner.align(reply, a.text.replace("sold", "sod", 1))
+            assert other.text != a.text and other.text == aligner.json()["student_text"] and "bridge" in other.kinds and "bridge" not in a.kinds
+            assert aligner.align(reply, a.text).kinds == a.kinds
             with Aligner(ctx, tok, weights={"blank": 0.5}) as light:
                 assert (light.align(reply).weights == np.where(np.array(a.kinds) == "blank", 0.5, 1)).all()
             with pytest.raises(ValueError, match="no kind 'soft'"):
@@ -307,6 +323,9 @@ def test_stores_are_looked_after(ctx: Context, tmp_path: Path) -> None:
     questions, total = store_stats(ctx, store)
     assert [(q.id, q.total, q.kept, q.majority, q.votes, q.majority_correct) for q in questions] == [("a", 3, 2, "7", 2, True), ("b", 1, 0, "", 0, None)]
     assert total["correct"] == 2 and total["voted_right"] == 1
+    assert store_stats(ctx, store, "lenient")[0][1].majority == "?"
+    with pytest.raises(ValueError, match="no parser 'reference'"):
+        store_stats(ctx, store, "reference")
     with pytest.raises(Error, match="none.jsonl"):
         store_stats(ctx, tmp_path / "none.jsonl")
     try:
@@ -316,6 +335,15 @@ def test_stores_are_looked_after(ctx: Context, tmp_path: Path) -> None:
     else:
         assert gzip.decompress((tmp_path / "teacher.jsonl.gz").read_bytes()).decode() == good
         assert store_stats(ctx, tmp_path / "teacher.jsonl.gz")[0] == questions
+
+
+@pytest.mark.parametrize(("parser", "correct"), [("strict", False), ("lenient", True)])
+def test_replies_are_labelled_by_the_parser(ctx: Context, tmp_path: Path, parser: str, correct: bool) -> None:
+    recorded = tmp_path / "replies.jsonl"
+    recorded.write_text(json.dumps({"id": "r", "question": "2+2?", "choices": [{"text": "so 4", "logprobs": None}]}) + "\n")
+    with Teacher(ctx, f"replay:{recorded}", top_logprobs=0, parser=parser) as teacher:
+        teacher.submit("q", "2+2?", "4")
+        assert [r.correct for r in teacher.replies()] == [correct]
 
 
 class OneByOne(BaseHTTPRequestHandler):
