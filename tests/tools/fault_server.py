@@ -12,14 +12,16 @@ request is treated as the i-th ACTION says, all later ones as "ok". Every reques
     utf8            a body that is not UTF-8                 empty           "choices": []
     error           status 200 with an error object          type            a good reply called text/html
     429:V           Retry-After: V                           429ms:V         retry-after-ms: V
+    429date:T       Retry-After: a date T seconds behind the server's own, which is years ago
     500 503 ...     the status with an error object          quota           429 with the code insufficient_quota
-    html            502 with a page of HTML                  echo:S          status S (401) whose message repeats the key
+    html, html:S    502, or S, with a page of HTML           echo:S          status S (401) whose message repeats the key
     once:S          status S with x-should-retry: false      please:S        status S with x-should-retry: true
     reset           reset instead of an answer               half            reset within the body
     slow:T          a good reply after T seconds             drip:T          a body that takes T seconds
     loading         503, as llama.cpp's server answers while it loads its model
     alone:1         500, as llama.cpp's server, if more than one choice is asked for
-    few:N           400 if more than N choices are asked for; limit:T      a good reply that says: no more for T seconds
+    few:N           400 if more than N choices are asked for
+    limit:T         a good reply that says: no more requests for T seconds      limit-tokens:T  the same of tokens
     leak            a good reply whose text is the key       leak:escaped    the same, "/" and "=" as JSON escapes
     given:WHAT      the same with all the headers that the request had; an error if WHAT is 400
     usage:P:C       a good reply that says it took so much   nousage         a good reply that says nothing of that
@@ -34,6 +36,7 @@ import struct
 import sys
 import threading
 import time
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
@@ -88,9 +91,10 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-    def answer(self, status, body, headers=(), content_type="application/json"):
+    def answer(self, status, body, headers=(), content_type="application/json", date=None):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
+        self.send_response_only(status)
+        self.send_header("Date", date or formatdate(usegmt=True))
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         for name, value in headers:
@@ -142,12 +146,16 @@ class Handler(BaseHTTPRequestHandler):
             self.error(429, "rate_limit_exceeded", headers=[("Retry-After", value)])
         elif name == "429ms":
             self.error(429, "rate_limit_exceeded", headers=[("retry-after-ms", value)])
+        elif name == "429date":
+            began = 784111777
+            self.answer(429, {"error": {"message": "later"}}, [("Retry-After", formatdate(began + int(value), usegmt=True))],
+                        date=formatdate(began, usegmt=True))
         elif name == "quota":
             self.error(429, "insufficient_quota")
         elif name == "loading":
             self.answer(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
         elif name == "html":
-            self.answer(502, b"<html>\n<b>Bad Gateway</b></html>", content_type="text/html")
+            self.answer(int(value or 502), b"<html>\n<b>Bad Gateway</b></html>", content_type="text/html")
         elif name == "echo":
             self.error(int(value or 401), "invalid_api_key", "x" * 150 + f"Incorrect API key provided: {key}" + "y" * 300)
         elif name in ("once", "please"):
@@ -178,8 +186,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.error(500 if name == "alone" else 400, message="Only one completion choice is allowed" if name == "alone" else f"n must be at most {value}")
             else:
                 self.answer(200, good(n, chat=chat))
-        elif name == "limit":
-            self.answer(200, good(n, chat=chat), [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", value)])
+        elif name in ("limit", "limit-tokens"):
+            what = "tokens" if name == "limit-tokens" else "requests"
+            self.answer(200, good(n, chat=chat), [(f"x-ratelimit-remaining-{what}", "0"), (f"x-ratelimit-reset-{what}", value)])
         elif name == "leak":
             data = json.dumps(good(n, chat=chat, text=key.split()[-1])).encode()
             if value:  # as some encoders write these characters

@@ -254,20 +254,34 @@ START_TEST(a_run_that_is_told_to_stop_stores_what_is_in_flight_and_starts_no_mor
 }
 END_TEST
 
+static const struct {
+    const char *first;
+    double rpm, tpm, least;
+    int32_t concurrency;
+    int asked;
+} minutes[] = {
+    {"ok", 240, 0, 0.95, 8, 24}, /* four a second, the first twenty at once */
+    {"ok", 0, 6000, 0.9, 1, 40}, /* a hundred tokens a second, the first 500 at once; an answer takes 15 */
+    {"limit:1.2s", 0, 0, 1.15, 1, 3},
+    {"limit-tokens:1.2s", 0, 0, 1.15, 1, 3},
+};
+
 START_TEST(limits_a_minute_and_the_endpoints_own_are_kept) {
     rsd_ctx *ctx = open_ctx();
-    struct server s = start_server(_i == 0 ? SCRIPT("ok") : SCRIPT("limit:1.2s"));
+    struct server s = start_server(SCRIPT(minutes[_i].first));
     rsd_teacher_options o = options_for(s.url);
     char failure[512];
     o.api = RSD_API_COMPLETIONS;
-    o.concurrency = _i == 0 ? 8 : 1;
-    o.requests_per_minute = _i == 0 ? 240 : 0; /* four a second, the first twenty at once */
+    o.max_tokens = 20;
+    o.concurrency = minutes[_i].concurrency;
+    o.requests_per_minute = minutes[_i].rpm;
+    o.tokens_per_minute = minutes[_i].tpm;
     rsd_teacher *t = open_teacher(ctx, &o);
-    submit_many(t, _i == 0 ? 24 : 3);
+    submit_many(t, minutes[_i].asked);
     double start = clock_seconds();
-    ck_assert_uint_eq(finish(ctx, t, failure, sizeof failure), _i == 0 ? 24 : 3);
+    ck_assert_uint_eq(finish(ctx, t, failure, sizeof failure), (size_t)minutes[_i].asked);
     double took = clock_seconds() - start;
-    ck_assert_msg(took >= (_i == 0 ? 0.95 : 1.15) && took < 10, "%g s", took);
+    ck_assert_msg(took >= minutes[_i].least && took < 10, "%g s", took);
     rsd_teacher_close(t);
     stop_server(&s);
     rsd_ctx_close(ctx);
@@ -332,7 +346,7 @@ Suite *teacher_flow_suite(void) {
     tcase_add_loop_test(t, samples_are_split_as_the_endpoint_bears_it, 0, 4);
     tcase_add_loop_test(t, a_refusal_of_the_key_or_a_quota_that_is_gone_stops_the_run, 0, 3);
     tcase_add_test(t, a_run_that_is_told_to_stop_stores_what_is_in_flight_and_starts_no_more);
-    tcase_add_loop_test(t, limits_a_minute_and_the_endpoints_own_are_kept, 0, 2);
+    tcase_add_loop_test(t, limits_a_minute_and_the_endpoints_own_are_kept, 0, (int)(sizeof minutes / sizeof *minutes));
     tcase_add_test(t, an_answer_that_does_not_begin_is_given_up_and_one_that_takes_long_is_not);
     tcase_add_loop_test(t, a_key_that_comes_back_in_an_answer_is_not_kept, 0, 2);
     suite_add_tcase(s, t);

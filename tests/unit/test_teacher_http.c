@@ -107,6 +107,7 @@ static const struct {
     {"404", RSD_EREFUSED, "HTTP status 404"},
     {"once:500", RSD_EREFUSED, "HTTP status 500"},
     {"redirect", RSD_EREFUSED, "HTTP status 307"},
+    {"html:404", RSD_EREFUSED, "HTTP status 404: <html>"}, /* an error that is no JSON is told as it is */
     {"nologprobs", RSD_ENOLOGPROBS, "log-probabilities"},
     {"large", RSD_ENETWORK, "more than"},
 };
@@ -167,9 +168,10 @@ START_TEST(the_size_of_an_answer_is_limited_as_it_is_unpacked) {
 }
 END_TEST
 
+/* A date is one of the server's clock, which may be wrong by years. */
 START_TEST(a_wait_that_was_asked_for_is_kept) {
     rsd_ctx *ctx = open_ctx();
-    struct server s = start_server(SCRIPT("429:1"));
+    struct server s = start_server(SCRIPT(_i == 0 ? "429:1" : "429date:2"));
     rsd_teacher_options o = options_for(s.url);
     const rsd_reply *r;
     rsd_teacher *t = open_teacher(ctx, &o);
@@ -178,7 +180,7 @@ START_TEST(a_wait_that_was_asked_for_is_kept) {
     ck_assert_int_eq(rsd_teacher_poll(t, 200, &r), RSD_AGAIN); /* meanwhile the caller is not held up */
     ck_assert(clock_seconds() - start < 0.9);
     ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_OK);
-    ck_assert(clock_seconds() - start >= 1);
+    ck_assert(clock_seconds() - start >= (_i == 0 ? 1 : 2));
     rsd_teacher_close(t);
     stop_server(&s);
     rsd_ctx_close(ctx);
@@ -449,6 +451,28 @@ START_TEST(a_key_goes_over_plain_http_to_this_machine_only) {
 }
 END_TEST
 
+START_TEST(no_proxy_sees_the_key_for_this_machine) {
+    rsd_ctx *ctx = open_ctx();
+    struct server s = start_server(SCRIPT("ok")), proxy = start_server(SCRIPT("ok"));
+    rsd_teacher_options o = options_for(s.url);
+    char failure[512];
+    setenv("RSD_TEST_KEY", canary, 1);
+    setenv("http_proxy", proxy.url, 1);
+    unsetenv("no_proxy");
+    unsetenv("NO_PROXY");
+    o.api_key_env = "RSD_TEST_KEY";
+    rsd_teacher *t = open_teacher(ctx, &o);
+    submit(t, "q", "2+2?", NULL);
+    const size_t n = finish(ctx, t, failure, sizeof failure);
+    rsd_teacher_close(t);
+    unsetenv("http_proxy");
+    ck_assert_msg(n == 1 && requests(&s, canary) == 1 && requests(&proxy, NULL) == 0, "%s", failure);
+    stop_server(&proxy);
+    stop_server(&s);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 START_TEST(closing_gives_up_what_is_in_flight_and_keeps_what_is_stored) {
     rsd_ctx *ctx = open_ctx();
     struct server s = start_server(SCRIPT("ok", "slow:20", "slow:20"));
@@ -480,7 +504,7 @@ Suite *teacher_http_suite(void) {
     tcase_add_loop_test(t, a_fault_that_passes_costs_one_request_and_no_row, 0, (int)(sizeof passing / sizeof *passing));
     tcase_add_loop_test(t, a_refusal_that_stays_is_told_once_and_the_others_go_on, 0, (int)(sizeof staying / sizeof *staying));
     tcase_add_test(t, the_size_of_an_answer_is_limited_as_it_is_unpacked);
-    tcase_add_test(t, a_wait_that_was_asked_for_is_kept);
+    tcase_add_loop_test(t, a_wait_that_was_asked_for_is_kept, 0, 2);
     tcase_add_test(t, many_requests_under_mixed_faults_lose_nothing_and_double_nothing);
     tcase_add_test(t, requests_are_in_flight_together);
     tcase_add_test(t, a_silent_endpoint_is_given_up_after_the_timeout);
@@ -489,6 +513,7 @@ Suite *teacher_http_suite(void) {
     tcase_add_test(t, a_chat_endpoint_that_is_found_by_asking_is_no_other_setting);
     tcase_add_loop_test(t, the_key_is_sent_and_appears_nowhere_else, 0, 2);
     tcase_add_test(t, a_key_goes_over_plain_http_to_this_machine_only);
+    tcase_add_test(t, no_proxy_sees_the_key_for_this_machine);
     tcase_add_test(t, closing_gives_up_what_is_in_flight_and_keeps_what_is_stored);
     suite_add_tcase(s, t);
     return s;

@@ -100,6 +100,21 @@ START_TEST(who_is_asked_to_wait_too_long_comes_back_another_day) {
 }
 END_TEST
 
+START_TEST(money_that_is_spent_ends_the_run_by_any_of_its_names) {
+    static const char *const gone[] = {"insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded",
+                                       "project_spend_limit_exceeded", "organization_usage_limit_exceeded"};
+    for (size_t i = 0; i < 2 * sizeof gone / sizeof *gone; i++) {
+        struct policy_facts f = {.status = 429, .retry_after = 1, .should_retry = 1};
+        *(i % 2 ? &f.code : &f.type) = text_of(gone[i / 2]);
+        ck_assert_msg(!policy_decide(&f, 1, 5, 3600, 0).retry && policy_ends_all(&f), "%s", gone[i / 2]);
+    }
+    struct policy_facts f = {.status = 429, .retry_after = 1, .should_retry = -1, .code = text_of("rate_limit_exceeded")};
+    ck_assert(!policy_ends_all(&f));
+    f.status = 401;
+    ck_assert(policy_ends_all(&f));
+}
+END_TEST
+
 START_TEST(waits_double_up_to_eight_seconds_less_jitter) {
     static const double waits[] = {0.5, 1, 2, 4, 8, 8, 8};
     struct policy_facts f = {.status = 500, .retry_after = -1, .should_retry = -1};
@@ -119,6 +134,7 @@ Suite *teacher_policy_suite(void) {
     tcase_add_test(t, dates_are_counted_over_leap_days);
     tcase_add_test(t, what_can_pass_is_tried_again_and_what_cannot_is_not);
     tcase_add_test(t, who_is_asked_to_wait_too_long_comes_back_another_day);
+    tcase_add_test(t, money_that_is_spent_ends_the_run_by_any_of_its_names);
     tcase_add_test(t, waits_double_up_to_eight_seconds_less_jitter);
     suite_add_tcase(s, t);
     return s;

@@ -1,4 +1,5 @@
-/* TLS: whom the client believes, and that it says nothing to anybody else. Certificates are made here by the openssl command. */
+/* TLS: whom the client believes, that it says nothing to anybody else, and HTTP/2, which comes with it. Certificates are made here
+ * by the openssl command. */
 #define _GNU_SOURCE
 #include "test_teacher.h"
 
@@ -107,24 +108,27 @@ START_TEST(http_2_is_spoken_where_it_is_offered) {
     }
     rsd_ctx *ctx = open_ctx();
     const char *dir = test_dir();
-    const rsd_reply *r;
+    char url[64], failure[512];
     make_ca(dir);
     make_certificate(dir, "s", "IP:127.0.0.1", "20200101000000Z", "20490101000000Z");
-    struct server s = start_server_in(dir, "tls_server.py", SCRIPT(test_path(dir, "s.pem"), test_path(dir, "s.key"), "h2"));
-    char url[64];
+    struct server s = start_server_in(dir, "tls_server.py", SCRIPT(test_path(dir, "s.pem"), test_path(dir, "s.key"), "h2:4"));
     snprintf(url, sizeof url, "https://127.0.0.1:%d/v1", s.port);
     rsd_teacher_options o = options_for(url);
     o.api = RSD_API_COMPLETIONS;
     o.ca_file = test_path(dir, "ca.pem");
     o.retries = 0;
+    o.concurrency = 4;
+    o.timeout = 20;
     o.http2 = _i == 0;
     rsd_teacher *t = open_teacher(ctx, &o);
-    submit(t, "q", "2+2?", NULL);
-    ck_assert_int_eq(rsd_teacher_poll(t, 20000, &r), RSD_ENETWORK); /* the server says no more than hello */
+    submit_many(t, 4);
+    const size_t n = finish(ctx, t, failure, sizeof failure);
+    ck_assert_msg(n == (_i == 0 ? 4U : 0U), "%zu: %s", n, failure); /* the server knows nothing else */
     rsd_teacher_close(t);
     for (int i = 0; i < 100 && requests(&s, NULL) == 0; i++)
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     ck_assert_uint_eq(requests(&s, "\"begin\": \"PRI * HTTP/2.0"), _i == 0 ? 1 : 0);
+    ck_assert_uint_eq(requests(&s, "\"streams\": 4"), _i == 0 ? 1 : 0); /* one connection for all */
     stop_server(&s);
     rsd_ctx_close(ctx);
 }
