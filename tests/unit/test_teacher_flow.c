@@ -261,7 +261,7 @@ static const struct {
     int asked;
 } minutes[] = {
     {"ok", 240, 0, 0.95, 8, 24}, /* four a second, the first twenty at once */
-    {"ok", 0, 6000, 0.9, 1, 40}, /* a hundred tokens a second, the first 500 at once; an answer takes 15 */
+    {"ok", 0, 3000, 2.5, 1, 25}, /* fifty tokens a second, the first 250 at once; an answer takes 15 */
     {"limit:1.2s", 0, 0, 1.15, 1, 3},
     {"limit-tokens:1.2s", 0, 0, 1.15, 1, 3},
 };
