@@ -226,8 +226,8 @@ END_TEST
 
 /* Cut anywhere, or with a byte changed: a value or a located error, never anything else. */
 START_TEST(torn_and_damaged_files_are_read_or_refused) {
-    static const char *const whole[] = {"<P>\n<Problem ID='1'><Body>b &lt; <![CDATA[c]]></Body><!-- d "
-                                        "--><Question>q</Question><Answer>1 (m)</Answer></Problem></P>",
+    static const char *const whole[] = {("<P>\n<Problem ID='1'><Body>b &lt; <![CDATA[c]]></Body><!-- d "
+                                         "--><Question>q</Question><Answer>1 (m)</Answer></Problem></P>"),
                                         "[{\"ID\":\"1\",\"Body\":\"b\",\"Question\":\"q\",\"Answer\":51.0}]",
                                         "[{\"iIndex\":7,\"sQuestion\":\" how? \",\"lSolutions\":[39.0]}]",
                                         "{\"canary\":\"c\",\"examples\":[{\"input\":\"i\",\"target\":\"t\"}]}",

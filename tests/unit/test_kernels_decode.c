@@ -93,7 +93,7 @@ END_TEST
 
 static void quantize_case(struct io *io, const void *arg) {
     const size_t *s = arg;
-    struct mat w = io_in_as(io, s[2], s[0], s[1], 7), q = arena_mat(&io->mem, DTYPE_I8, s[0], s[1], &io->err);
+    struct mat w = io_in_as(io, (enum dtype)s[2], s[0], s[1], 7), q = arena_mat(&io->mem, DTYPE_I8, s[0], s[1], &io->err);
     float *scales = io_floats_out(io, s[0], 8);
     quantize_rows(&io->x, q, scales, w);
     struct mat back = io_out(io, s[0], s[1], 9);
