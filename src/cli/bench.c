@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 extern char **environ;
 
@@ -67,8 +69,26 @@ static size_t read_threads(struct thread_time *t) {
     return n;
 }
 
+/* Processor time of all threads but the caller, whose id is the process's. */
+static long long of_others(const struct thread_time *t, size_t n) {
+    long long ns = 0;
+    for (size_t i = 0; i < n; i++)
+        ns += t[i].id != (long)getpid() ? t[i].ns : 0;
+    return ns;
+}
+
+/* A BLAS's own threads look for work in a loop for about 0.1 s after they start, and sleep then. What they do meanwhile belongs to no
+ * step: nothing is measured before every thread but the caller has slept for a while. */
 void bench_watch_threads(struct bench *b) {
+    const struct timespec while_asleep = {.tv_nsec = 20 * 1000 * 1000};
+    bool asleep = false;
     b->n_threads = read_threads(b->before);
+    for (int tries = 0; tries < 50 && !asleep; tries++) {
+        const long long before = of_others(b->before, b->n_threads);
+        nanosleep(&while_asleep, NULL);
+        b->n_threads = read_threads(b->before);
+        asleep = of_others(b->before, b->n_threads) == before;
+    }
 }
 
 void bench_put_threads(struct bench *b) {

@@ -44,9 +44,9 @@ int64_t bench_peak_rss(void);
 double bench_lap(double *since); /* seconds since *since, which becomes now */
 void bench_put(struct bench *b, const char *key, double v);
 double bench_put_seconds(struct bench *b); /* "seconds", "seconds_min" of b->seconds[0..steps); the median */
-/* Before the first measured step; then, after the last and before peaks are measured: "threads_alive" of this process, and
- * "threads_busy", those that ran at least a twentieth as long as the busiest (a BLAS may keep threads that sleep). Nothing where the
- * system does not tell. */
+/* Before the first measured step (it waits until other threads sleep, 1 s at most); then, after the last and before peaks are
+ * measured: "threads_alive" of this process, and "threads_busy", those that ran at least a twentieth as long as the busiest (a BLAS
+ * may keep threads that sleep). Nothing where the system does not tell. */
 void bench_watch_threads(struct bench *b);
 void bench_put_threads(struct bench *b);
 
