@@ -24,6 +24,8 @@ struct bench {
     int32_t *ids; /* random input and target ids, end to end */
     uint32_t *enc_offsets, *dec_offsets;
     double seconds[BENCH_STEPS];              /* of each step, for bench_put_seconds */
+    double possible[BENCH_STEPS];             /* GFLOP in the time of each step, at the peak right before and behind it */
+    double possible_all, seconds_all, rate, best_rate; /* sums; GFLOPS behind the last step, and at most */
     struct thread_time before[BENCH_THREADS]; /* the first measured step */
     size_t n_threads;
     int64_t peak_rss; /* bytes, before the peaks of the machine are measured; 0: they are not */
@@ -52,6 +54,8 @@ void bench_put_threads(struct bench *b);
 
 /* ---- the model and its work ---- */
 
+/* A step is done, number -1 the one that warmed up: how long it took, for bench_put_seconds, and the peak right behind it. */
+void bench_step(struct bench *b, int64_t s, double seconds);
 /* The directory of --model, else random weights of --shape. An exit status after a complaint. */
 int bench_make_model(struct bench *b);
 /* b->ids and offsets: `batch` sequences of enc and dec random ids. */
@@ -68,7 +72,9 @@ void work_add(struct work *w, const rsd_batch *batch);
 double work_gflop(const rsd_t5_info *m, const struct work *w, bool head);
 
 /* "gflop", "gflops", "peak_gflops" of the dtype, "peak_gflops_fp32", "peak_gflops_bf16", "peak_read_gbs", "share_of_peak", then
- * "limit_seconds" and "share_of_limit": gflop at the peak, and `bytes` at the read bandwidth. seconds: of one step. */
+ * "limit_seconds" and "share_of_limit": gflop at the peak, and `bytes` at the read bandwidth. seconds: of one step. Peaks are the best
+ * of the run; "peak_gflops_beside" and "share_of_limit_beside" take the mean peak right before and behind each step, which says more
+ * where a neighbour takes part of the CPU for seconds at a time. */
 struct limit {
     double peak, read; /* GFLOPS, GB/s */
 };

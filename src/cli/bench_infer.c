@@ -56,9 +56,9 @@ int bench_generate(struct bench *b) {
             fprintf(stderr, "reasondistill bench: --dec must be at least 2, and the model must not stop at once\n");
             return EXIT_FAILED;
         }
+        bench_step(b, s, times[1]);
         if (s < 0)
             continue;
-        b->seconds[s] = times[1];
         first[s] = times[0];
         per_token[s] = 1e3 * (times[1] - times[0]) / ((double)(tokens[1] - tokens[0]) / (double)b->batch);
         all = tokens[1];
@@ -102,8 +102,7 @@ int bench_encode(struct bench *b) {
         double start = clock_seconds();
         if (rsd_t5_forward(b->m, &batch, RSD_INFER))
             return cli_failed(b->ctx);
-        if (s >= 0)
-            b->seconds[s] = clock_seconds() - start;
+        bench_step(b, s, clock_seconds() - start);
     }
     bench_put_threads(b);
     double seconds = bench_put_seconds(b);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static const double PEAK_SHARE = 0.05; /* of a step's time, for the peak beside it */
 enum { VOCAB = 32128, IDS = 32100, BENCH_EOS = VOCAB - 1 }; /* an end token that no target holds and generation may not choose */
 
 struct shape {
@@ -110,21 +111,46 @@ double work_gflop(const rsd_t5_info *m, const struct work *w, bool head) {
     return 2e-9 * (sum + (head ? w->dec * d * (double)m->vocab : 0));
 }
 
+static bool multiplies_bf16(const struct bench *b) {
+    return b->info.memory_dtype != RSD_F32 && peak_has_bf16();
+}
+
+void bench_step(struct bench *b, int64_t s, double seconds) {
+    const size_t threads = (size_t)rsd_ctx_threads(b->ctx);
+    const double rate = peak_gflops_now(threads, multiplies_bf16(b), PEAK_SHARE * seconds);
+    if (s >= 0) {
+        b->seconds[s] = seconds;
+        b->possible[s] = seconds * (b->rate + rate) / 2;
+        b->possible_all += b->possible[s];
+        b->seconds_all += seconds;
+        b->best_rate = fmax(b->best_rate, rate);
+    }
+    b->rate = rate;
+}
+
+/* Of the work that was possible beside the steps, the median step; steps of data differ: all together. */
+static double share_beside(struct bench *b, double gflop) {
+    return gflop / (b->data ? b->possible_all / (double)b->steps : bench_median(b->possible, (size_t)b->steps));
+}
+
 struct limit bench_put_limit(struct bench *b, double seconds, double gflop, double bytes) {
     const size_t threads = (size_t)rsd_ctx_threads(b->ctx);
-    const bool wide = b->info.memory_dtype == RSD_F32;
     b->peak_rss = bench_peak_rss();
-    double fp32 = peak_gflops(threads), bf16 = peak_gflops_bf16(threads);
-    struct limit l = {wide || bf16 <= 0 ? fp32 : bf16, peak_read_gbs(threads)};
+    double fp32 = peak_gflops(threads, false), bf16 = peak_gflops(threads, true);
+    double *own = multiplies_bf16(b) ? &bf16 : &fp32;
+    *own = fmax(*own, b->best_rate);
+    struct limit l = {*own, peak_read_gbs(threads)};
     double limit = gflop / l.peak + 1e-9 * bytes / l.read;
     bench_put(b, "gflop", gflop);
     bench_put(b, "gflops", gflop / seconds);
     bench_put(b, "peak_gflops", l.peak);
+    bench_put(b, "peak_gflops_beside", b->possible_all / b->seconds_all);
     bench_put(b, "peak_gflops_fp32", fp32);
     bench_put(b, "peak_gflops_bf16", bf16 > 0 ? bf16 : NAN);
     bench_put(b, "peak_read_gbs", l.read);
     bench_put(b, "share_of_peak", gflop / seconds / l.peak);
     bench_put(b, "limit_seconds", limit);
     bench_put(b, "share_of_limit", limit / seconds);
+    bench_put(b, "share_of_limit_beside", share_beside(b, gflop) + 1e-9 * bytes / l.read / seconds);
     return l;
 }

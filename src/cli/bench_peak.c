@@ -70,6 +70,7 @@ struct peak_thread {
     const uint64_t *data;
     size_t n;
     volatile uint64_t keep; /* so that no loop is found to be useless */
+    double seconds;         /* of this thread's own work */
 };
 
 /* Thread number t stays on the t-th CPU that the process may use: on a busy system two threads can share one for a long time. */
@@ -93,19 +94,29 @@ static void pin(size_t number) {
 static void *peak_main(void *arg) {
     struct peak_thread *t = arg;
     pin(t->number);
+    const double start = clock_seconds();
     if (t->loop)
         t->keep = (uint64_t)t->loop(FMA_STEPS + t->number % 2);
     for (int i = 0; !t->loop && i < READS; i++)
         t->keep = read_loop(t->data + t->number * t->n, t->n);
+    t->seconds = clock_seconds() - start;
     return NULL;
 }
 
-/* From the first start to the last end, the best round. 0 where a thread cannot be made. */
-static double best_seconds(size_t threads, const struct peak_thread *like) {
+/* Seconds of a round. Of the best one, from the first start to the last end; of all on average, as if the threads had shared the work so
+ * that they end together, and had been there before. 0 where a thread cannot be made. */
+struct rounds {
+    double best, mean;
+};
+
+static struct rounds run_rounds(size_t threads, const struct peak_thread *like, int least, double least_seconds) {
     struct peak_thread *t = mem_zero(&mem_std, threads, sizeof *t, NULL);
-    double best = 0, begin = clock_seconds();
-    for (int r = 0; t && (r < ROUNDS || (r < MOST_ROUNDS && clock_seconds() - begin < LEAST_SECONDS)); r++) {
+    struct rounds all = {0, 0};
+    double begin = clock_seconds();
+    int r = 0;
+    for (; t && (r < least || (r < MOST_ROUNDS && clock_seconds() - begin < least_seconds)); r++) {
         double start = clock_seconds();
+        double speed = 0; /* rounds a second */
         size_t started = 0;
         for (; started < threads; started++) {
             t[started] = *like;
@@ -113,36 +124,50 @@ static double best_seconds(size_t threads, const struct peak_thread *like) {
             if (pthread_create(&t[started].id, NULL, peak_main, &t[started]))
                 break;
         }
-        for (size_t i = 0; i < started; i++)
+        for (size_t i = 0; i < started; i++) {
             pthread_join(t[i].id, NULL);
+            speed += 1 / t[i].seconds / (double)threads;
+        }
         double s = clock_seconds() - start;
         if (started < threads) {
-            best = 0;
-            break;
+            mem_free(&mem_std, t);
+            return (struct rounds){0, 0};
         }
-        best = r == 0 || s < best ? s : best;
+        all.best = r == 0 || s < all.best ? s : all.best;
+        all.mean += 1 / speed;
     }
+    all.mean /= r ? r : 1;
     mem_free(&mem_std, t);
-    return best;
+    return all;
 }
 
-/* flop: of one lane in one step of a chain */
-static double rate(size_t threads, float (*loop)(size_t), double flop) {
-    double s = best_seconds(threads, &(struct peak_thread){.loop = loop});
-    return s > 0 ? flop * CHAINS * LANES * FMA_STEPS * (double)threads / s * 1e-9 : 0;
+/* GFLOPS of a round. flop: of one lane in one step of a chain */
+static double rate(size_t threads, double seconds, double flop) {
+    return seconds > 0 ? flop * CHAINS * LANES * FMA_STEPS * (double)threads / seconds * 1e-9 : 0;
 }
 
-double peak_gflops(size_t threads) {
-    return rate(threads, fma_loop, 2);
-}
-
-double peak_gflops_bf16(size_t threads) {
+bool peak_has_bf16(void) {
 #ifdef DOT_BF16
-    if (__builtin_cpu_supports("avx512bf16"))
-        return rate(threads, dot_loop, 4);
+    return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
 #endif
-    (void)threads;
-    return 0;
+}
+
+static struct rounds run_loop(size_t threads, bool bf16, int least, double least_seconds) {
+    struct peak_thread t = {.loop = fma_loop};
+#ifdef DOT_BF16
+    t.loop = bf16 ? dot_loop : t.loop;
+#endif
+    return !bf16 || peak_has_bf16() ? run_rounds(threads, &t, least, least_seconds) : (struct rounds){0, 0};
+}
+
+double peak_gflops(size_t threads, bool bf16) {
+    return rate(threads, run_loop(threads, bf16, ROUNDS, LEAST_SECONDS).best, bf16 ? 4 : 2);
+}
+
+double peak_gflops_now(size_t threads, bool bf16, double seconds) {
+    return rate(threads, run_loop(threads, bf16, 1, seconds).mean, bf16 ? 4 : 2);
 }
 
 double peak_read_gbs(size_t threads) {
@@ -152,7 +177,7 @@ double peak_read_gbs(size_t threads) {
         return 0;
     for (size_t i = 0; i < n * threads; i++)
         data[i] = i; /* touched: a page never written may be shared zeros */
-    double s = best_seconds(threads, &(struct peak_thread){.data = data, .n = n});
+    double s = run_rounds(threads, &(struct peak_thread){.data = data, .n = n}, ROUNDS, LEAST_SECONDS).best;
     mem_free(&mem_std, data);
     return s > 0 ? (double)(READS * n * threads * sizeof(uint64_t)) / s * 1e-9 : 0;
 }

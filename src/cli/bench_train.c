@@ -100,12 +100,12 @@ static int run(struct bench *b, struct training *t) {
         p[DATA] = clock_seconds() - start;
         if (step(b, t, batch, (uint64_t)(s + 1), p))
             return cli_failed(b->ctx);
+        bench_step(b, s, clock_seconds() - start);
         double done = clock_seconds();
         if (b->equal && step(b, t, &t->fixed, (uint64_t)(s + 1), none))
             return cli_failed(b->ctx);
         if (s < 0)
             continue;
-        b->seconds[s] = done - start;
         t->equal[s] = clock_seconds() - done;
         for (int k = 0; k < PHASES; k++)
             t->phase[k][s] = p[k];

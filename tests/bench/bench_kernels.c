@@ -236,8 +236,8 @@ int main(int argc, char **argv) {
     b.x = (struct exec){.k = kernels_named(argc > 3 ? argv[3] : NULL, &b.err), .scratch = &b.scratch, .err = &b.err};
     if (b.x.k && pool_open(&b.x.pool, &mem_std, threads, &b.err) == 0) {
         printf("%s, %s, %zu threads\n", kernels_name(b.x.k), blas_name(), threads);
-        b.peak = peak_gflops(threads);
-        b.peak_bf16 = peak_gflops_bf16(threads);
+        b.peak = peak_gflops(threads, false);
+        b.peak_bf16 = peak_gflops(threads, true);
         printf("peak %.1f GFLOPS, of BF16 %.1f\n", b.peak, b.peak_bf16);
         bench_products(&b, 0);
         bench_products(&b, 1);

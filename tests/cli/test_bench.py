@@ -14,8 +14,8 @@ from conftest import World
 
 COMMON = {"case", "version", "backend", "threads", "threads_alive", "threads_busy", "environment", "steps", "seconds", "seconds_min",
           "peak_rss_bytes"}
-LIMIT = {"gflop", "gflops", "peak_gflops", "peak_gflops_fp32", "peak_gflops_bf16", "peak_read_gbs", "share_of_peak", "limit_seconds",
-         "share_of_limit"}
+LIMIT = {"gflop", "gflops", "peak_gflops", "peak_gflops_beside", "peak_gflops_fp32", "peak_gflops_bf16", "peak_read_gbs",
+         "share_of_peak", "limit_seconds", "share_of_limit", "share_of_limit_beside"}
 SMALL = "--model student --batch 2 --enc 8 --dec 4 --steps 2 --threads 1"
 STUDENT = {"d": 64, "ff": 128, "layers": 2, "heads": 4, "d_kv": 16, "vocab": 424}  # of conftest.py's world
 PARAMETERS = 2 * 424 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 2 * (8 * 64 * 64 + 3 * 64 * 128 + 3 * 64) + 2 * (32 * 4 + 64)
@@ -44,6 +44,7 @@ def test_train_counts_its_work_and_its_limit(world: World, dtype: str) -> None:
     assert f["share_of_limit"] == pytest.approx(f["limit_seconds"] / f["seconds"])
     moved = 28 * PARAMETERS / f["peak_read_gbs"] * 1e-9  # AdamW in fp32: weight, two moments each way, gradient
     assert f["limit_seconds"] == pytest.approx(f["gflop"] / f["peak_gflops"] + moved)
+    assert 0 < f["peak_gflops_beside"] <= f["peak_gflops"] and f["share_of_limit_beside"] > 0.9 * f["share_of_limit"]
     assert f["seconds_min"] <= f["seconds"] and f["tokens_per_s"] == pytest.approx(2 * 12 / f["seconds"])
     assert set(f["phases"]) == {"forward", "head", "backward", "optimizer"}
     assert 0.5 * f["seconds"] < sum(f["phases"].values()) <= 2 * f["seconds"]  # medians of two steps each
