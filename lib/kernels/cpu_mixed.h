@@ -101,29 +101,41 @@ static void gemm_by_blas(const struct exec *x, struct mat c, int ta, struct mat 
 }
 
 /* The few rows of a decoder that generates: whoever multiplies the others. */
-static bool gemm_thin(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (ta || !tb || c.rows > FEW_ROWS_GEMM) {
-        return false;
-    }
-    project_cpu(x, a, &(struct projection){.y = c, .w = b, .alpha = alpha, .beta = beta}, 1);
-    return true;
+static bool is_thin(const struct product *p) {
+    return !p->ta && p->tb && p->c.rows <= FEW_ROWS_GEMM;
 }
 
-static void gemm_cpu(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (!gemm_thin(x, c, ta, a, tb, b, alpha, beta)) {
+static void gemm_thin(const struct exec *x, const struct product *p) {
+    project_cpu(x, p->a, &(struct projection){.y = p->c, .w = p->b, .alpha = p->alpha, .beta = p->beta}, 1);
+}
+
+static void gemm_cpu_blas(const struct exec *x, const struct product *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (is_thin(p + i)) {
+            gemm_thin(x, p + i);
+        } else {
+            gemm_by_blas(x, p[i].c, p[i].ta, p[i].a, p[i].tb, p[i].b, p[i].alpha, p[i].beta);
+        }
+    }
+}
+
+static void gemm_cpu(const struct exec *x, const struct product *p, size_t n) {
 #if defined(__AVX2__)
-        gemm_own(x, c, ta, a, tb, b, alpha, beta);
+    for (size_t i = 0; i < n;) {
+        size_t thick = 0;
+        while (i + thick < n && !is_thin(p + i + thick)) {
+            thick++;
+        }
+        if (thick) {
+            gemm_own(x, p + i, thick);
+        } else {
+            gemm_thin(x, p + i);
+        }
+        i += max_size(thick, 1);
+    }
 #else
-        gemm_by_blas(x, c, ta, a, tb, b, alpha, beta);
+    gemm_cpu_blas(x, p, n);
 #endif
-    }
-}
-
-static void gemm_cpu_blas(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha,
-                          float beta) {
-    if (!gemm_thin(x, c, ta, a, tb, b, alpha, beta)) {
-        gemm_by_blas(x, c, ta, a, tb, b, alpha, beta);
-    }
 }
 
 #endif

@@ -244,21 +244,39 @@ void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struc
     arena_release(x->scratch, mark);
 }
 
-void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
-    if (!ANY(c, a, b)) {
-        return;
+static bool product_fits(const struct exec *x, const struct product *p) {
+    const struct mat a = p->a, b = p->b, c = p->c;
+    if (!ready_as(x, "gemm", TYPE_BF16, (const struct mat[]){c, a, b}, 3)) {
+        return false;
     }
-    size_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols, k2 = tb ? b.cols : b.rows, n = tb ? b.rows : b.cols;
+    size_t m = p->ta ? a.cols : a.rows, k = p->ta ? a.rows : a.cols, k2 = p->tb ? b.cols : b.rows, n = p->tb ? b.rows : b.cols;
     if (k != k2 || c.rows != m || c.cols != n) {
         err_set(x->err, ERR_INVALID, "gemm: %zu x %zu = (%zu x %zu) (%zu x %zu) does not fit together", c.rows, c.cols, m, k, k2,
                 n);
-        return;
+        return false;
     }
     if (n > INT_MAX || k > INT_MAX) {
         err_set(x->err, ERR_INVALID, "gemm: a dimension of %zu is beyond the BLAS's int", n > k ? n : k);
+        return false;
+    }
+    return true;
+}
+
+void gemm_group(const struct exec *x, const struct product *p, size_t n) {
+    if (n > MAX_PRODUCTS) {
+        fail(x, ERR_INVALID, __func__, "more products than a call takes");
         return;
     }
-    x->k->gemm(x, c, ta, a, tb, b, alpha, beta);
+    for (size_t i = 0; i < n; i++) {
+        if (!product_fits(x, &p[i])) {
+            return;
+        }
+    }
+    x->k->gemm(x, p, n);
+}
+
+void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta) {
+    gemm_group(x, &(struct product){c, ta, a, tb, b, alpha, beta}, 1);
 }
 
 static bool projection_fits(const struct exec *x, struct mat in, const struct projection *p) {
@@ -287,9 +305,11 @@ void project(const struct exec *x, struct mat in, const struct projection *p, si
         x->k->project(x, in, p, n);
         return;
     }
+    struct product all[MAX_PRODUCTS];
     for (size_t i = 0; i < n; i++) {
-        gemm(x, p[i].y, 0, in, 1, p[i].w, p[i].alpha, p[i].beta);
+        all[i] = (struct product){p[i].y, 0, in, 1, p[i].w, p[i].alpha, p[i].beta};
     }
+    gemm_group(x, all, n);
 }
 
 void quantize_rows(const struct exec *x, struct mat q, float *scales, struct mat w) {

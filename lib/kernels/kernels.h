@@ -89,12 +89,24 @@ void rmsnorm_backward(const struct exec *x, struct mat din, struct mat dg, struc
  * alone. Linear layer with weights w [O,C] as Hugging Face stores them: y = gemm(0, x, 1, w); dx += gemm(0, dy, 0, w); dw +=
  * gemm(1, dy, 0, x). */
 void gemm(const struct exec *x, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+/* A few products, with the bits of gemm one after the other. Those of one shape that have op(a) or op(b) in common may be made in one
+ * pass that packs it once: layers of one input, and their weights' gradients. */
+enum { MAX_PRODUCTS = 4 };
+struct product {
+    struct mat c;
+    int ta;
+    struct mat a;
+    int tb;
+    struct mat b;
+    float alpha, beta;
+};
+void gemm_group(const struct exec *x, const struct product *p, size_t n);
 
 /* Products of one input: y_i = alpha in w_i^T + beta y_i for a few matrices that are read in one pass. With up to 64 rows the bits of
  * a row do not depend on the others. Weights may be I8, for inference alone: w[n,k] stands for scales[n] * w[n,k]; the input is
  * rounded to whole numbers of up to 15 bits with a scale per row, and the bits of a row never depend on the others.
  *     y_i [M,N_i]  in [M,K]  w_i [N_i,K], all of one type  scales [N_i], NULL unless I8 */
-enum { MAX_PROJECTIONS = 4 };
+enum { MAX_PROJECTIONS = MAX_PRODUCTS };
 struct projection {
     struct mat y, w;
     const float *scales;

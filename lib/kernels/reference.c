@@ -134,6 +134,12 @@ static void gemm_ref(const struct exec *x, struct mat c, int ta, struct mat a, i
     }
 }
 
+static void gemms_ref(const struct exec *x, const struct product *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        gemm_ref(x, p[i].c, p[i].ta, p[i].a, p[i].tb, p[i].b, p[i].alpha, p[i].beta);
+    }
+}
+
 /* I8 weights are numbers as good as any: the input is not rounded here. */
 static void project_ref(const struct exec *x, struct mat in, const struct projection *p, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -659,7 +665,7 @@ const struct kernels kernels_table_reference = {
     .dropout_apply = dropout_apply_ref,
     .rmsnorm_forward = rmsnorm_forward_ref,
     .rmsnorm_backward = rmsnorm_backward_ref,
-    .gemm = gemm_ref,
+    .gemm = gemms_ref,
     .project = project_ref,
     .quantize_rows = quantize_rows_ref,
     .attention_forward = attention_forward_ref,

@@ -23,7 +23,7 @@ struct kernels {
     void (*rmsnorm_backward)(const struct exec *, struct mat din, struct mat dg, struct mat dy, struct mat in, struct mat g,
                              const float *rrms);
     /* any */
-    void (*gemm)(const struct exec *, struct mat c, int ta, struct mat a, int tb, struct mat b, float alpha, float beta);
+    void (*gemm)(const struct exec *, const struct product *p, size_t n);
     void (*project)(const struct exec *, struct mat in, const struct projection *p, size_t n); /* any; w I8 too */
     void (*quantize_rows)(const struct exec *, struct mat q, float *scales, struct mat w);
     /* any: out, q, k, v, dout */

@@ -12,9 +12,10 @@ static void take_inputs(const struct run *r, struct attention_acts *k, size_t T,
 /* y: the normed stream */
 static void make_inputs(const struct run *r, const struct attention_acts *k, const struct attention_weights *w, struct mat y,
                         const struct mat *memory) {
-    linear_forward(r, k->q, w->q, y, 0);
-    linear_forward(r, k->k, w->k, memory ? *memory : y, 0);
-    linear_forward(r, k->v, w->v, memory ? *memory : y, 0);
+    const struct branch b[] = {{w->q, k->q}, {w->k, k->k}, {w->v, k->v}};
+    linear_forward(r, b, memory ? 1 : 3, y);
+    if (memory)
+        linear_forward(r, b + 1, 2, *memory);
 }
 
 struct mat attention_sublayer(const struct run *r, struct attention_acts *k, const struct attention_weights *w, struct mat x,
@@ -62,9 +63,10 @@ void attention_sublayer_backward(const struct run *r, const struct attention_act
     struct mat da = run_mat(r, T, D), dq = zeros(r, T, D), dk = zeros(r, S, D), dv = zeros(r, S, D);
     residual_backward(r, da, w->o, dx, k->a, out);
     attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, s);
-    linear_backward(r, dy, w->q, dq, y, 0);
-    linear_backward(r, memory ? dmemory : dy, w->k, dk, memory ? *memory : y, 1);
-    linear_backward(r, memory ? dmemory : dy, w->v, dv, memory ? *memory : y, 1);
+    const struct branch b[] = {{w->q, dq}, {w->k, dk}, {w->v, dv}};
+    linear_backward(r, dy, b, memory ? 1 : 3, y, 0);
+    if (memory)
+        linear_backward(r, dmemory, b + 1, 2, *memory, 1);
     rmsnorm_backward(&r->x, dx, param_grad(r, w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);
 }

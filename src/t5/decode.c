@@ -170,8 +170,7 @@ static void fill_cross(struct decoding *d, const struct run *r, const struct t5_
     struct mat k = run_act(r, out.rows, r->c->inner), v = run_act(r, out.rows, r->c->inner);
     for (size_t l = 0; l < d->layers; l++) {
         const struct attention_weights *a = &w->decoder.blocks[l].cross;
-        linear_forward(r, k, a->k, out, 0);
-        linear_forward(r, v, a->v, out, 0);
+        linear_forward(r, (const struct branch[]){{a->k, k}, {a->v, v}}, 2, out);
         for (size_t i = 0; i < n && !exec_status(&r->x); i++) {
             size_t from = offsets[i] - offsets[0], rows = offsets[i + 1] - offsets[i];
             store_heads(d, r, d->cross[l].k, memory[i], k, from, rows);

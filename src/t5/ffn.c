@@ -22,10 +22,8 @@ static void take_factors(const struct run *r, struct ffn_acts *k, const struct f
 
 /* y: the normed stream */
 static void make_factors(const struct run *r, const struct ffn_acts *k, const struct ffn_weights *w, struct mat y) {
-    linear_forward(r, k->h, w->wi, y, 0);
-    if (w->gate.base)
-        linear_forward(r, k->g, w->gate, y, 0);
-    else
+    linear_forward(r, (const struct branch[]){{w->wi, k->h}, {w->gate, k->g}}, w->gate.base ? 2 : 1, y);
+    if (!w->gate.base)
         relu_forward(&r->x, k->h, k->h);
 }
 
@@ -66,11 +64,10 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *acts, con
         /* The kept factors are not needed again, but what is BF16 is too narrow for gradients. */
         struct mat dh = r->act == DTYPE_F32 ? k->h : run_mat(r, T, F), dg = r->act == DTYPE_F32 ? k->g : run_mat(r, T, F);
         (r->c->silu ? swiglu_backward : geglu_backward)(&r->x, dh, dg, dz, k->h, k->g);
-        linear_backward(r, dy, w->wi, dh, y, 0);
-        linear_backward(r, dy, w->gate, dg, y, 1);
+        linear_backward(r, dy, (const struct branch[]){{w->wi, dh}, {w->gate, dg}}, 2, y, 0);
     } else {
         relu_backward(&r->x, dz, dz, k->h);
-        linear_backward(r, dy, w->wi, dz, y, 0);
+        linear_backward(r, dy, &(const struct branch){w->wi, dz}, 1, y, 0);
     }
     rmsnorm_backward(&r->x, dx, param_grad(r, w->norm), dy, k->x, w->norm->w, k->rrms);
     arena_release(r->acts, mark);

@@ -28,14 +28,22 @@ struct projection linear_projection(struct linear l, struct mat y) {
     return (struct projection){.y = y, .w = l.whole.data ? l.whole : l.base->w, .scales = l.scales, .alpha = 1};
 }
 
-void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta) {
-    if (!l.whole.data) {
-        gemm(&r->x, y, 0, in, 1, l.base->w, 1, beta);
-        return;
+static void forward(const struct run *r, const struct branch *b, size_t n, struct mat in, float beta) {
+    struct product train[MAX_PRODUCTS];
+    struct projection infer[MAX_PRODUCTS];
+    for (size_t i = 0; i < n; i++) {
+        train[i] = (struct product){b[i].y, 0, in, 1, b[i].l.base->w, 1, beta};
+        infer[i] = linear_projection(b[i].l, b[i].y);
+        infer[i].beta = beta;
     }
-    struct projection p = linear_projection(l, y);
-    p.beta = beta;
-    project(&r->x, in, &p, 1);
+    if (b->l.whole.data)
+        project(&r->x, in, infer, n);
+    else
+        gemm_group(&r->x, train, n);
+}
+
+void linear_forward(const struct run *r, const struct branch *b, size_t n, struct mat in) {
+    forward(r, b, n, in, 0);
 }
 
 void linear_add(const struct run *r, struct mat y, struct linear l, struct mat in) {
@@ -57,11 +65,17 @@ float param_beta(const struct param *p) {
     return beta;
 }
 
-void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta) {
-    if (din.data)
-        gemm(&r->x, din, 0, dy, 0, l.base->w, 1, beta);
-    if (!l.base->frozen)
-        gemm(&r->x, l.base->grad, 1, dy, 0, in, 1, param_beta(l.base));
+void linear_backward(const struct run *r, struct mat din, const struct branch *b, size_t n, struct mat in, float beta) {
+    struct product inputs[MAX_PRODUCTS], weights[MAX_PRODUCTS];
+    size_t trained = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct param *w = b[i].l.base;
+        inputs[i] = (struct product){din, 0, b[i].y, 0, w->w, 1, i ? 1 : beta};
+        if (!w->frozen)
+            weights[trained++] = (struct product){w->grad, 1, b[i].y, 0, in, 1, param_beta(w)};
+    }
+    gemm_group(&r->x, inputs, din.data ? n : 0);
+    gemm_group(&r->x, weights, trained);
 }
 
 struct mat residual_mat(const struct run *r, struct mat x) {
@@ -72,7 +86,7 @@ void residual_forward(const struct run *r, struct mat y, struct mat x, struct li
     if (d.p > 0) {
         struct arena_mark mark = arena_mark(r->acts);
         struct mat o = run_mat(r, x.rows, x.cols);
-        linear_forward(r, o, l, in, 0);
+        linear_forward(r, &(struct branch){l, o}, 1, in);
         dropout_apply(&r->x, o, o, d);
         add(&r->x, y, x, o);
         arena_release(r->acts, mark);
@@ -80,7 +94,7 @@ void residual_forward(const struct run *r, struct mat y, struct mat x, struct li
     }
     if (y.data != x.data)
         copy(&r->x, y, x);
-    linear_forward(r, y, l, in, 1);
+    forward(r, &(struct branch){l, y}, 1, in, 1);
 }
 
 void residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct mat in,
@@ -91,6 +105,6 @@ void residual_backward(const struct run *r, struct mat din, struct linear l, str
         dout = run_mat(r, dstream.rows, dstream.cols);
         dropout_apply(&r->x, dout, dstream, d);
     }
-    linear_backward(r, din, l, dout, in, 0);
+    linear_backward(r, din, &(struct branch){l, dout}, 1, in, 0);
     arena_release(r->acts, mark);
 }

@@ -205,12 +205,17 @@ float *run_vector(const struct run *r, size_t rows, size_t cols);
 
 struct projection linear_projection(struct linear l, struct mat y);                 /* y = in w^T as a part of project() */
 void linear_add(const struct run *r, struct mat y, struct linear l, struct mat in); /* y += in w^T, a few rows */
-/* y = in w^T + beta y */
-void linear_forward(const struct run *r, struct mat y, struct linear l, struct mat in, float beta);
+/* Linear layers of one input: up to MAX_PRODUCTS of one kind. y: what comes out; in the backward pass, its gradient. */
+struct branch {
+    struct linear l;
+    struct mat y;
+};
+/* y_i = in w_i^T */
+void linear_forward(const struct run *r, const struct branch *b, size_t n, struct mat in);
 struct mat param_grad(const struct run *r, const struct param *p); /* to add to; without memory if frozen */
 float param_beta(const struct param *p);                           /* for a product that adds to the gradient */
-/* din = dy w + beta din (din without memory: not wanted); dw += dy^T in, unless frozen */
-void linear_backward(const struct run *r, struct mat din, struct linear l, struct mat dy, struct mat in, float beta);
+/* din = sum of dy_i w_i + beta din (din without memory: not wanted); dw_i += dy_i^T in, unless frozen */
+void linear_backward(const struct run *r, struct mat din, const struct branch *b, size_t n, struct mat in, float beta);
 /* The stream behind a sublayer whose inner result is `in`: y = x + dropout(in w^T); y may be x. */
 void residual_forward(const struct run *r, struct mat y, struct mat x, struct linear l, struct mat in, struct dropout d);
 /* Memory for the stream behind a sublayer: new while training, else x again. */

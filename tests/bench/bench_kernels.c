@@ -91,6 +91,44 @@ static void bench_gemm(struct bench *b, const char *what, size_t m, size_t n, si
     arena_reset(&b->mem);
 }
 
+/* Layers of one input x [T,C] with weights [O,C]: together, and one after the other in turn, so that both meet the same minutes. */
+static void bench_group(struct bench *b, const char *what, size_t n, size_t T, size_t O, size_t C, unsigned half) {
+    static const char *const kinds[] = {"", " dx", " dw"};
+    for (int kind = 0; kind < 3; kind++) {
+        char name[96];
+        double flop = 2e-9 * (double)n * (double)T * (double)O * (double)C, best[2] = {1e9, 1e9};
+        snprintf(name, sizeof name, "group %s%s%s %zu of %zu x %zu x %zu", half ? "bf16 " : "", what, kinds[kind], n, T, O, C);
+        if (!wanted(b, name)) {
+            continue;
+        }
+        struct product p[MAX_PRODUCTS];
+        struct mat in = make_as(b, half, T, C), din = make(b, T, C);
+        for (size_t i = 0; i < n; i++) {
+            struct mat w = make_as(b, half, O, C), y = make_as(b, half && kind == 0, T, O), dw = make(b, O, C);
+            p[i] = kind == 0   ? (struct product){y, 0, in, 1, w, 1, 0}
+                   : kind == 1 ? (struct product){din, 0, y, 0, w, 1, i > 0}
+                               : (struct product){dw, 1, y, 0, in, 1, 0};
+        }
+        double start = seconds_now();
+        for (int run = 0; run < 10 || seconds_now() - start < 1; run++) {
+            double since = seconds_now();
+            if (run % 2) {
+                gemm_group(&b->x, p, n);
+            } else {
+                for (size_t i = 0; i < n; i++) {
+                    gemm_group(&b->x, p + i, 1);
+                }
+            }
+            since = seconds_now() - since;
+            best[run % 2] = since < best[run % 2] ? since : best[run % 2];
+        }
+        printf("%3.0f %% ", 100 * flop / best[1] / (half && b->peak_bf16 > 0 ? b->peak_bf16 : b->peak));
+        report(name, best[1], flop, 0);
+        printf("      one after the other takes %.3f of that\n", best[0] / best[1]);
+        arena_reset(&b->mem);
+    }
+}
+
 static void bench_attention(struct bench *b, size_t n, size_t q_len, size_t k_len, size_t H, size_t D, int causal, float p) {
     char name[96];
     double f = 0, r = 0, macs = (double)n * (double)q_len * (double)k_len * (double)(H * D);
@@ -216,6 +254,14 @@ static void bench_products(struct bench *b, bool half) {
     bench_layer(b, half, "ffn", 1024, 2048, 768);
     bench_layer(b, half, "small", 4096, 512, 512);
     bench_layer(b, half, "large", 1024, 2816, 1024);
+    bench_group(b, "base qkv", 3, 4096, 768, 768, half);
+    bench_group(b, "base ffn", 2, 4096, 2048, 768, half);
+    bench_group(b, "base qkv", 3, 1024, 768, 768, half);
+    bench_group(b, "base ffn", 2, 1024, 2048, 768, half);
+    bench_group(b, "small qkv", 3, 4096, 384, 512, half);
+    bench_group(b, "small ffn", 2, 4096, 1024, 512, half);
+    bench_group(b, "small qkv", 3, 1024, 384, 512, half);
+    bench_group(b, "small ffn", 2, 1024, 1024, 512, half);
     bench_gemm(b, "head", 512, 32128, 768, 0, 1, half ? 6 : 0);
     bench_gemm(b, "head dx", 512, 768, 32128, 0, 0, half ? 4 : 0);
     bench_gemm(b, "head dw", 32128, 768, 512, 1, 0, half ? 4 : 0);

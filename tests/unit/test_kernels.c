@@ -293,14 +293,14 @@ END_TEST
 
 /* ---- products ---- */
 
-struct product {
+struct shape {
     size_t m, n, k;
     int ta, tb;
     float alpha, beta;
 };
 
 static void gemm_case(struct io *io, const void *arg) {
-    const struct product *p = arg;
+    const struct shape *p = arg;
     struct mat a = p->ta ? io_in(io, p->k, p->m, 1) : io_in(io, p->m, p->k, 1);
     struct mat b = p->tb ? io_in(io, p->n, p->k, 2) : io_in(io, p->k, p->n, 2);
     struct mat c = io_out(io, p->m, p->n, 3);
@@ -315,7 +315,7 @@ START_TEST(gemm_equals_the_reference) {
                                       {530, 70, 65}, {40, 1100, 33}, {1, 2100, 600}, {600, 1040, 17}, {5, 6, 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (int trans = 0; trans < 4; trans++) {
-            struct product p = {sizes[i][0], sizes[i][1], sizes[i][2], trans & 1, trans >> 1, 1, 0};
+            struct shape p = {sizes[i][0], sizes[i][1], sizes[i][2], trans & 1, trans >> 1, 1, 0};
             char what[96];
             snprintf(what, sizeof what, "gemm %zu x %zu x %zu, transposes %d", p.m, p.n, p.k, trans);
             same_as_reference(gemm_case, &p, 5e-6, what);

@@ -10,7 +10,7 @@ Suite *gemm_suite(void);
 /* A result that lies between two BF16 numbers may fall to either side: one unit in the last place of the largest. */
 #define ONE_UNIT 0x1p-7
 
-struct product {
+struct shape {
     size_t m, n, k;
     int ta, tb;
     float beta;
@@ -35,7 +35,7 @@ static struct mat exact(struct io *io, enum dtype dtype, size_t rows, size_t col
 }
 
 static void product_case(struct io *io, const void *arg) {
-    const struct product *p = arg;
+    const struct shape *p = arg;
     struct mat a = exact(io, type(p->half, 1), p->ta ? p->k : p->m, p->ta ? p->m : p->k, 1);
     struct mat b = exact(io, type(p->half, 2), p->tb ? p->n : p->k, p->tb ? p->k : p->n, 2);
     struct mat c = io_out_as(io, type(p->half, 0), p->m, p->n, 3);
@@ -53,7 +53,7 @@ START_TEST(products_of_all_types_equal_the_reference) {
         for (unsigned half = 0; half < 8; half++) {
             /* Half of the mixes for each size: each operand has both types. */
             for (int trans = 0; trans < 4 && (i + half + half / 2 + half / 4) % 2 == 0; trans++) {
-                struct product p = {sizes[i][0], sizes[i][1], sizes[i][2], trans & 1, trans >> 1, trans & 1 ? 0 : -0.5F, half};
+                struct shape p = {sizes[i][0], sizes[i][1], sizes[i][2], trans & 1, trans >> 1, trans & 1 ? 0 : -0.5F, half};
                 char what[96];
                 snprintf(what, sizeof what, "gemm %zu x %zu x %zu, transposes %d, BF16 operands %x", p.m, p.n, p.k, trans, half);
                 same_as_reference(product_case, &p, half & 1 ? ONE_UNIT : 5e-6, what);
@@ -118,6 +118,71 @@ START_TEST(a_part_of_a_product_has_the_bits_of_the_whole) {
             io_close(&io);
         }
     }
+}
+END_TEST
+
+/* Layers of one input, and the gradients of their weights: of `parts` products alike, with what is common packed once, each has the
+ * bits that it has alone. So have products that are not alike, whatever the order. */
+START_TEST(products_made_together_have_the_bits_of_each) {
+    static const size_t sizes[][3] = {{40, 33, 70}, {130, 96, 801}, {65, 200, 33}, {17, 1, 1700}, {30, 45, 0}, {10, 40, 64}};
+    const struct kernels *k[KERNELS_MOST];
+    size_t n = tables(k);
+    for (size_t t = 0; t < n; t++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            for (unsigned mix = 0; mix < 8; mix++) {
+                const size_t T = sizes[i][0], O = sizes[i][1], C = sizes[i][2];
+                const int weights = mix & 1, unlike = mix >> 1 & 1;
+                const unsigned half = mix >> 2;
+                struct io io;
+                io_open(&io, k[t], 2, true);
+                struct mat in = io_in_as(&io, type(half, 0), T, C, 1);
+                struct product p[MAX_PRODUCTS];
+                struct mat want[MAX_PRODUCTS];
+                for (size_t j = 0; j < MAX_PRODUCTS; j++) {
+                    const size_t rows = unlike && j == 2 ? O + 5 : O;
+                    struct mat other = weights ? io_in_as(&io, DTYPE_F32, T, rows, 10 + j)
+                                               : io_in_as(&io, type(half, 0), rows, C, 10 + j);
+                    size_t m = weights ? rows : T, c = weights ? C : rows;
+                    p[j] = weights ? (struct product){io_in(&io, m, c, 20 + j), 1, other, 0, in, 0.5F, unlike && j == 1 ? 0 : 1}
+                                   : (struct product){io_in(&io, m, c, 20 + j), 0, in, 1, other, 0.5F, unlike && j == 1 ? 1 : 0};
+                    want[j] = io_in(&io, m, c, 20 + j);
+                    gemm(&io.x, want[j], p[j].ta, p[j].a, p[j].tb, p[j].b, p[j].alpha, p[j].beta);
+                }
+                gemm_group(&io.x, p, 2 + mix % 3);
+                for (size_t j = 0; j < 2 + mix % 3; j++) {
+                    for (size_t r = 0; r < want[j].rows; r++) {
+                        ck_assert_mem_eq(mat_rows(p[j].c, r, 1).data, mat_rows(want[j], r, 1).data, want[j].cols * sizeof(float));
+                    }
+                }
+                ck_assert_int_eq(exec_status(&io.x), 0);
+                io_close(&io);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_group_is_refused_as_its_products_are) {
+    struct io io;
+    io_open(&io, kernels_choose(), 1, true);
+    struct mat a = io_in(&io, 20, 30, 1), c = io_in(&io, 20, 20, 2), before = io_in(&io, 20, 20, 2);
+    struct product p[MAX_PRODUCTS + 1];
+    for (size_t i = 0; i <= MAX_PRODUCTS; i++) {
+        p[i] = (struct product){c, 0, a, 1, a, 1, 0};
+    }
+    gemm_group(&io.x, p, 0);
+    ck_assert_int_eq(exec_status(&io.x), 0);
+    p[1].tb = 0;
+    gemm_group(&io.x, p, 2);
+    ck_assert_str_eq(io.err.text, "gemm: 20 x 20 = (20 x 30) (20 x 30) does not fit together");
+    io.err = (struct err){0};
+    p[1].tb = 1;
+    gemm_group(&io.x, p, MAX_PRODUCTS + 1);
+    ck_assert_str_eq(io.err.text, "gemm_group: more products than a call takes");
+    for (size_t r = 0; r < 20; r++) { /* nothing was made */
+        ck_assert_mem_eq(mat_rows(c, r, 1).data, mat_rows(before, r, 1).data, 20 * sizeof(float));
+    }
+    io_close(&io);
 }
 END_TEST
 
@@ -195,6 +260,8 @@ Suite *gemm_suite(void) {
     tcase_add_test(t, products_of_all_types_equal_the_reference);
     tcase_add_test(t, a_long_inner_dimension_goes_in_passes);
     tcase_add_test(t, a_part_of_a_product_has_the_bits_of_the_whole);
+    tcase_add_test(t, products_made_together_have_the_bits_of_each);
+    tcase_add_test(t, a_group_is_refused_as_its_products_are);
     tcase_add_test(t, beside_bf16_the_other_operand_is_rounded_by_the_table_that_says_so);
     tcase_add_test(t, infinity_and_nan_come_through);
     tcase_add_test(t, a_name_chooses_kernels_and_an_unknown_one_lists_them);
