@@ -39,17 +39,36 @@ static void rows_down(const struct attention_job *j, float *to, const float *a, 
     }
 }
 
+static uint64_t mask_first(const struct attention_job *j, const struct tile *t) {
+    return t->h * j->area[j->s->n_spans] + j->area[t->span] + t->i0 * t->p->k_len;
+}
+
+/* The tile's mask: rows one behind another, or, where the tile ends before its keys do, each in groups of its own. */
 static void tile_mask(const struct attention_job *j, const struct tile *t) {
-    uint64_t first = t->h * j->area[j->s->n_spans] + j->area[t->span] + t->i0 * t->p->k_len;
-    float *w = t->to->w;
+    uint64_t first = mask_first(j, t);
+    uint16_t *kept = (uint16_t *)(void *)t->to->kept;
     if (t->n == t->p->k_len) {
-        mask_fill(w, t->m * t->n, first, &j->s->dropout);
+        mask_bits(kept, t->m * t->n, first, &j->s->dropout);
     } else {
         for (size_t i = 0; i < t->m; i++) {
-            mask_fill(w + i * t->n, t->n, first + i * t->p->k_len, &j->s->dropout);
+            mask_bits(kept + i * kept_stride(j), t->n, first + i * t->p->k_len, &j->s->dropout);
         }
     }
-    memset(w + t->m * t->n, 0, LANES * sizeof *w); /* the last row is read in whole registers */
+}
+
+/* Query i and key k: bit `at` of `kept`. */
+struct mask_row {
+    const uint16_t *kept;
+    size_t at;
+};
+
+static inline struct mask_row mask_row(const struct attention_job *j, const struct tile *t, size_t i, size_t k) {
+    uint64_t first = mask_first(j, t);
+    const uint16_t *kept = (const uint16_t *)(const void *)t->to->kept;
+    if (t->n == t->p->k_len) {
+        return (struct mask_row){kept, first % MASK_GROUP + i * t->n + k};
+    }
+    return (struct mask_row){kept + i * kept_stride(j), (first + i * t->p->k_len) % MASK_GROUP + k};
 }
 
 /* What is added to the scores of query i and keys k0 .. k0 + wide: the bias, and -infinity for keys that it does not see. */
@@ -94,10 +113,12 @@ static void exp_and_sum(float *a, float max, float *sum, size_t wide) {
     vec_to(sum, total);
 }
 
-static void multiply(float *restrict a, const float *restrict w, size_t n) {
-#pragma omp simd
-    for (size_t k = 0; k < n; k++) {
-        a[k] *= w[k];
+/* Drops of query i what is dropped of its keys from k0 on. */
+static void drop(const struct attention_job *j, const struct tile *t, float *a, size_t i, size_t k0, size_t wide) {
+    const struct mask_row r = mask_row(j, t, i, k0);
+    vec up = vec_all(mask_scale(&j->s->dropout));
+    for (size_t k = 0; k < wide; k += LANES) {
+        vec_to(a + k, vec_kept(vec_of(a + k) * up, mask_at(r.kept, r.at + k)));
     }
 }
 
@@ -135,7 +156,7 @@ static void tile_forward(const struct attention_job *j, const struct tile *t) {
         for (size_t i = 0; i < t->m; i++) {
             exp_and_sum(a + i * BLOCK, s->max[i], s->sum + i * LANES, wide);
             if (j->area) {
-                multiply(a + i * BLOCK, s->w + i * t->n + k0, n);
+                drop(j, t, a + i * BLOCK, i, k0, wide);
             }
             row_as_words(j, a + i * BLOCK, wide);
         }
@@ -189,7 +210,7 @@ static void few_forward(const struct attention_job *j, const struct tile *t) {
             total += sum[l];
         }
         if (j->area) {
-            multiply(a, t->to->w + i * t->n, n);
+            drop(j, t, a, i, 0, round_lanes(n));
         }
         sum_rows(out, a, v, j->v.ld, n, D);
         for (size_t d = 0; d < D; d++) {
@@ -214,12 +235,16 @@ static void softmax_back_row(float *a, float *b, const float *bias, size_t wide,
 }
 
 /* The same with dropout: a becomes the probabilities as the values met them. */
-static void softmax_back_row_dropped(float *a, float *b, const float *bias, const float *w, size_t wide, float lse, float mean) {
-    vec l = vec_all(lse), m = vec_all(mean);
+static void softmax_back_row_dropped(const struct attention_job *j, const struct tile *t, size_t i, size_t k0, const float *bias,
+                                     size_t wide, float lse) {
+    const struct mask_row r = mask_row(j, t, i, k0);
+    float *a = t->to->a + i * BLOCK, *b = t->to->b + i * BLOCK;
+    vec l = vec_all(lse), m = vec_all(t->to->mean[i]), up = vec_all(mask_scale(&j->s->dropout));
     for (size_t k = 0; k < wide; k += LANES) {
-        vec p = vec_exp_down(vec_of(a + k) + vec_of(bias + k) - l), kept = vec_of(w + k);
-        vec_to(b + k, p * (kept * vec_of(b + k) - m));
-        vec_to(a + k, p * kept);
+        uint16_t kept = mask_at(r.kept, r.at + k);
+        vec p = vec_exp_down(vec_of(a + k) + vec_of(bias + k) - l);
+        vec_to(b + k, p * (vec_kept(up * vec_of(b + k), kept) - m));
+        vec_to(a + k, vec_kept(p * up, kept));
     }
 }
 
@@ -244,7 +269,7 @@ static void block_backward(const struct attention_job *j, const struct tile *t, 
         float *a = s->a + i * BLOCK, *b = s->b + i * BLOCK, lse = j->lse_in[lse_at(j, t, i)];
         const float *bias = row_bias(j, t, i, k0, wide, room);
         if (j->area) {
-            softmax_back_row_dropped(a, b, bias, s->w + i * t->n + k0, wide, lse, s->mean[i]);
+            softmax_back_row_dropped(j, t, i, k0, bias, wide, lse);
         } else {
             softmax_back_row(a, b, bias, wide, lse, s->mean[i]);
         }

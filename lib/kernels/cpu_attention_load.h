@@ -25,7 +25,7 @@ struct attention_space {
     float *dk, *dv;            /* [BLOCK, D] each block, F32 */
     float *a, *b;              /* [BLOCK, BLOCK]: scores, later probabilities (forward: of all blocks); gradient of the scores */
     float *a_down, *b_down;    /* [BLOCK / p, BLOCK]: pairs of queries of the same; of F32 the same memory */
-    float *w;                  /* [m, n] dropout multipliers of the tile */
+    float *kept;               /* [BLOCK, kept_stride] halves of a word: bits of what dropout keeps (mask_row) */
     float *out;                /* [BLOCK, D]: output, or dq; F32 */
     float *max, *sum;          /* [BLOCK, LANES]: of each row, lane by lane */
     float *mean;               /* [BLOCK] */
@@ -73,11 +73,16 @@ static inline size_t depth(const struct attention_job *j, size_t n) {
     return j->pair ? n / 2 + n % 2 : n;
 }
 
+/* 16 bits each: those of a row may begin within a group and end within another, and one more is read behind them. */
+static inline size_t kept_stride(const struct attention_job *j) {
+    return j->keys / LANES + 2 * MASK_GROUP / LANES + 2;
+}
+
 /* Pieces of a worker's memory; p NULL: only their size is wanted. */
 static size_t attention_space(struct attention_space *s, float *p, const struct attention_job *j) {
     bool twice = j->backward && j->pair;
     size_t at = 0, tile = BLOCK * depth(j, j->D), all = j->keys * depth(j, j->D), wide = BLOCK * j->D;
-    size_t scores = BLOCK * (j->backward ? BLOCK : j->keys), mask = j->area ? BLOCK * j->keys + LANES : 0;
+    size_t scores = BLOCK * (j->backward ? BLOCK : j->keys), mask = j->area ? BLOCK * kept_stride(j) / 2 : 0;
     struct {
         float **to;
         size_t n;
@@ -95,7 +100,7 @@ static size_t attention_space(struct attention_space *s, float *p, const struct 
                         {&s->b, j->backward ? scores : 0},
                         {&s->a_down, twice ? scores / 2 : 0},
                         {&s->b_down, twice ? scores / 2 : 0},
-                        {&s->w, mask},
+                        {&s->kept, mask},
                         {&s->out, wide},
                         {&s->max, BLOCK * LANES},
                         {&s->sum, BLOCK * LANES},

@@ -4,6 +4,7 @@
 #ifndef KERNELS_CPU_ELEMENTWISE_H
 #define KERNELS_CPU_ELEMENTWISE_H
 
+#include "kernels/cpu_lanes.h"
 #include "kernels/cpu_types.h"
 
 enum { MAX_OPERANDS = 5, PIECE = 8192 /* a multiple of MASK_GROUP */ };
@@ -85,20 +86,25 @@ static void elementwise(const struct exec *x, span_fn *fn, const void *arg, cons
 
 static void dropout_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     const struct dropout *d = arg;
-    float w[MASK_GROUP], *y = p[0];
+    uint16_t kept[MASK_GROUP / LANES];
+    float *y = p[0], up = mask_scale(d);
     const float *in = p[1];
     for (size_t i = 0, m; i < n; i += m) {
-        m = min_size(n - i, MASK_GROUP - (size_t)(element + i) % MASK_GROUP);
+        size_t skip = (size_t)(element + i) % MASK_GROUP;
+        m = min_size(n - i, MASK_GROUP - skip);
         /* The mask takes long enough for the processor to lose sight of the next elements. */
         for (size_t k = 0; k < MASK_GROUP; k += LANES) {
             size_t ahead = min_size(i + 4 * MASK_GROUP + k, n - 1);
             __builtin_prefetch(in + ahead);
             __builtin_prefetch(y + ahead, 1);
         }
-        mask_fill(w, m, element + i, d);
-#pragma omp simd
-        for (size_t k = 0; k < m; k++) {
-            y[i + k] = w[k] > 0 ? in[i + k] * w[k] : 0.0F;
+        mask_group(kept, (element + i) / MASK_GROUP, d);
+        for (size_t k = 0; m == MASK_GROUP && k < m; k += LANES) {
+            vec_to(y + i + k, vec_kept(vec_of(in + i + k) * vec_all(up), kept[k / LANES]));
+        }
+        for (size_t k = 0; m < MASK_GROUP && k < m; k++) {
+            bool keep = kept[(skip + k) / LANES] >> (skip + k) % LANES & 1;
+            y[i + k] = keep ? in[i + k] * up : 0.0F;
         }
     }
 }

@@ -22,6 +22,17 @@ static inline vec vec_all(float v) {
     return v - (vec){0};
 }
 
+/* v where a bit is set, else 0. */
+static inline vec vec_kept(vec v, uint16_t bits) {
+#ifdef __AVX512F__
+    return (vec)_mm512_maskz_mov_ps(bits, (__m512)v);
+#else
+    typedef int32_t ints __attribute__((vector_size(64), aligned(4)));
+    const ints bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    return (vec)((ints)v & ((bit & (int32_t)bits) != 0));
+#endif
+}
+
 /* 16 elements of either type. */
 static inline vec vec_load(const void *p, enum dtype t) {
     if (t == DTYPE_F32) {

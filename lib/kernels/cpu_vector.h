@@ -131,35 +131,42 @@ static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed,
 }
 #endif
 
-/* w[r] = 1 / (1-p) for a kept element of group g, else 0 */
-static void mask_group(float *restrict w, uint64_t g, const struct dropout *d) {
+/* Bit l of kept[v]: whether element 16 v + l of group g is kept. */
+static void mask_group(uint16_t kept[MASK_GROUP / LANES], uint64_t g, const struct dropout *d) {
     uint32_t words[4][MASK_BLOCKS], threshold = mask_threshold(d->p);
-    float up = 1.0F / (1.0F - d->p);
     random_words(words, d->seed, d->stream, g);
     for (size_t i = 0; i < 4; i++) {
-#pragma omp simd
+#ifdef __AVX512F__
+        const __m512i w = _mm512_loadu_si512(words[i]), least = _mm512_set1_epi32((int)threshold);
+        kept[2 * i] = _mm512_cmpge_epu32_mask(_mm512_and_si512(w, _mm512_set1_epi32(0xffff)), least);
+        kept[2 * i + 1] = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(w, 16), least);
+#else
+        uint32_t low = 0, high = 0;
         for (size_t l = 0; l < MASK_BLOCKS; l++) {
-            w[2 * i * MASK_BLOCKS + l] = (words[i][l] & 0xffffU) >= threshold ? up : 0.0F;
-            w[(2 * i + 1) * MASK_BLOCKS + l] = words[i][l] >> 16 >= threshold ? up : 0.0F;
+            low |= (uint32_t)((words[i][l] & 0xffffU) >= threshold) << l;
+            high |= (uint32_t)(words[i][l] >> 16 >= threshold) << l;
         }
+        kept[2 * i] = (uint16_t)low;
+        kept[2 * i + 1] = (uint16_t)high;
+#endif
     }
 }
 
-/* The multipliers of n elements from `first` on. */
-static void mask_fill(float *w, size_t n, uint64_t first, const struct dropout *d) {
-    float part[MASK_GROUP];
-    while (n > 0) {
-        size_t skip = first % MASK_GROUP, m = min_size(n, MASK_GROUP - skip);
-        if (m == MASK_GROUP) {
-            mask_group(w, first / MASK_GROUP, d);
-        } else {
-            mask_group(part, first / MASK_GROUP, d);
-            memcpy(w, part + skip, m * sizeof *w);
-        }
-        w += m;
-        first += m;
-        n -= m;
+/* A bit for each of the n elements from `first` on, which is bit first % MASK_GROUP: whole groups. */
+static void mask_bits(uint16_t *kept, size_t n, uint64_t first, const struct dropout *d) {
+    for (uint64_t g = first / MASK_GROUP; g * MASK_GROUP < first + n; g++) {
+        mask_group(kept, g, d);
+        kept += MASK_GROUP / LANES;
     }
+}
+
+/* 16 bits from bit i on; the word behind them is read, too. */
+static inline uint16_t mask_at(const uint16_t *kept, size_t i) {
+    return (uint16_t)(((uint32_t)kept[i / LANES + 1] << LANES | kept[i / LANES]) >> i % LANES);
+}
+
+static inline float mask_scale(const struct dropout *d) {
+    return 1.0F / (1.0F - d->p);
 }
 
 #endif
