@@ -23,10 +23,10 @@ struct bench {
     rsd_t5_info info;
     int32_t *ids; /* random input and target ids, end to end */
     uint32_t *enc_offsets, *dec_offsets;
-    double seconds[BENCH_STEPS];              /* of each step, for bench_put_seconds */
-    double possible[BENCH_STEPS];             /* GFLOP in the time of each step, at the peak right before and behind it */
+    double seconds[BENCH_STEPS];  /* of each step, for bench_put_seconds */
+    double possible[BENCH_STEPS]; /* GFLOP in the time of each step, at the peak right before and behind it */
     double possible_all, seconds_all, rate, best_rate; /* sums; GFLOPS behind the last step, and at most */
-    struct thread_time before[BENCH_THREADS]; /* the first measured step */
+    struct thread_time before[BENCH_THREADS];          /* the first measured step */
     size_t n_threads;
     int64_t peak_rss; /* bytes, before the peaks of the machine are measured; 0: they are not */
     struct str text;

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const double PEAK_SHARE = 0.05; /* of a step's time, for the peak beside it */
+static const double PEAK_SHARE = 0.05;                      /* of a step's time, for the peak beside it */
 enum { VOCAB = 32128, IDS = 32100, BENCH_EOS = VOCAB - 1 }; /* an end token that no target holds and generation may not choose */
 
 struct shape {

@@ -39,6 +39,14 @@ def missing(work: str, target: str, how: str) -> Target:
     return Target(work, how, target, None)
 
 
+def share_of_limit(work: str, r: list[dict[str, Any]], least: float) -> Target:
+    """Judged by the peak beside the steps: on a shared machine the best peak of a run is that of a moment. Both are told."""
+    beside, best = median_of(r, "share_of_limit_beside"), median_of(r, "share_of_limit")
+    figure = (f"{100 * beside:.1f} % of the peak beside the steps, {100 * best:.1f} % of the best one "
+              f"({median_of(r):.3g} of {median_of(r, 'limit_seconds'):.3g} s)")
+    return Target(f"{work}: share of the limit", figure, f"at least {100 * least:.0f} %", beside >= least)
+
+
 # ---- from the comparison with PyTorch ----
 
 def peer_targets(cases: list[dict[str, Any]]) -> list[Target]:
@@ -46,13 +54,11 @@ def peer_targets(cases: list[dict[str, Any]]) -> list[Target]:
     out: list[Target] = []
 
     def share(case: str, dtype: str, least: float) -> None:
-        work, target = f"{case} {dtype}: share of the limit", f"at least {100 * least:.0f} %"
+        work = f"{case} {dtype}"
         if (case, dtype) not in found:
-            out.append(missing(work, target, "against_pytorch.py has not measured it"))
+            out.append(missing(f"{work}: share of the limit", f"at least {100 * least:.0f} %", "against_pytorch.py has not measured it"))
             return
-        r = found[case, dtype]["results"]["ours"]
-        value = median_of(r, "share_of_limit")
-        out.append(Target(work, f"{100 * value:.1f} % ({median_of(r):.3g} of {median_of(r, 'limit_seconds'):.3g} s)", target, value >= least))
+        out.append(share_of_limit(work, found[case, dtype]["results"]["ours"], least))
 
     def ratio(case: str, dtype: str, least: float, key: str, more_is_better: bool) -> None:
         work, target = f"{case} {dtype}: against tuned PyTorch", f"at least {least:g}x"
@@ -213,9 +219,7 @@ def measure_blas(b: Bench) -> dict[str, Any]:
 
 
 def blas_targets(r: dict[str, Any]) -> list[Target]:
-    value = median_of(r["blas"], "share_of_limit")
-    return [Target("train-base-512 fp32 with OpenBLAS alone: share of the limit",
-                   f"{100 * value:.1f} % ({median_of(r['blas']):.3g} of {median_of(r['blas'], 'limit_seconds'):.3g} s)", "at least 75 %", value >= 0.75)]
+    return [share_of_limit("train-base-512 fp32 with OpenBLAS alone", r["blas"], 0.75)]
 
 
 def measure_int8(b: Bench) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def compared(case: str, dtype: str, ours: dict[str, float], theirs: dict[str, fl
 
 
 def test_a_target_is_met_missed_or_not_measured() -> None:
-    step = {"seconds": 10.0, "limit_seconds": 8.0, "share_of_limit": 0.8}
+    step = {"seconds": 10.0, "limit_seconds": 8.0, "share_of_limit": 0.7, "share_of_limit_beside": 0.8}
     found = targets.peer_targets([compared("train-base-512", "fp32", step, {"seconds": 13.4}),
                                   compared("train-small-512", "fp32", step, {"seconds": 1.0})])
     met = {t.work: t.met for t in found}

@@ -140,8 +140,8 @@ START_TEST(products_made_together_have_the_bits_of_each) {
                 struct mat want[MAX_PRODUCTS];
                 for (size_t j = 0; j < MAX_PRODUCTS; j++) {
                     const size_t rows = unlike && j == 2 ? O + 5 : O;
-                    struct mat other = weights ? io_in_as(&io, DTYPE_F32, T, rows, 10 + j)
-                                               : io_in_as(&io, type(half, 0), rows, C, 10 + j);
+                    struct mat other =
+                        weights ? io_in_as(&io, DTYPE_F32, T, rows, 10 + j) : io_in_as(&io, type(half, 0), rows, C, 10 + j);
                     size_t m = weights ? rows : T, c = weights ? C : rows;
                     p[j] = weights ? (struct product){io_in(&io, m, c, 20 + j), 1, other, 0, in, 0.5F, unlike && j == 1 ? 0 : 1}
                                    : (struct product){io_in(&io, m, c, 20 + j), 0, in, 1, other, 0.5F, unlike && j == 1 ? 1 : 0};
