@@ -209,10 +209,14 @@ static void load_keys(const struct attention_job *j, const struct attention_spac
     }
 }
 
-/* Rows r .. of head h += rows of `from` */
+/* Rows r .. of head h += rows of `from`, or = with overwrite. */
 static void add_rows(const struct attention_job *j, struct mat m, size_t r, size_t n, size_t h, const float *restrict from) {
     for (size_t i = 0; i < n; i++) {
         float *restrict to = row_of(m, r + i) + h * j->s->d_kv;
+        if (j->s->overwrite) {
+            memcpy(to, from + i * j->D, j->s->d_kv * sizeof *to);
+            continue;
+        }
         ask_for(m, r + i + AHEAD, h * j->s->d_kv, j->s->d_kv);
 #pragma omp simd
         for (size_t c = 0; c < j->s->d_kv; c++) {

@@ -370,6 +370,20 @@ void attention_forward(const struct exec *x, struct mat out, float *lse, struct 
     x->k->attention_forward(x, out, lse, q, k, v, s);
 }
 
+/* Queries and keys of one sequence behind those of another, without a gap. */
+static bool every_row_has_a_sequence(const struct attention *s, size_t queries, size_t keys) {
+    size_t q = 0, k = 0;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        const struct attention_span *p = &s->spans[i];
+        if (p->q_first != q || p->k_first != k || p->q_len == 0 || p->k_len == 0) {
+            return false;
+        }
+        q += p->q_len;
+        k += p->k_len;
+    }
+    return q == queries && k == keys;
+}
+
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s) {
     if (!SAME(q, dq, dout, out) || !SAME(k, v, dk, dv) || !READY(dq, dk, dv) || !attention_fits(x, __func__, q, k, v, s)) {
@@ -378,7 +392,14 @@ void attention_backward(const struct exec *x, struct mat dq, struct mat dk, stru
     if (dbias.data && (!READY(dbias) || !SHAPE(dbias, s->bias.rows, s->bias.cols))) {
         return;
     }
-    x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, s);
+    struct attention now = *s;
+    if (s->overwrite && !every_row_has_a_sequence(s, q.rows, k.rows)) {
+        now.overwrite = 0;
+        fill(x, dq, 0);
+        fill(x, dk, 0);
+        fill(x, dv, 0);
+    }
+    x->k->attention_backward(x, dq, dk, dv, dbias, dout, out, q, k, v, lse, &now);
 }
 
 /* Regions inside the caches, distances inside the bias, rows without gaps. */

@@ -134,13 +134,14 @@ struct attention {
     struct mat bias;
     size_t bias_zero;
     struct dropout dropout; /* on the probabilities */
+    int overwrite;          /* backward: dq, dk and dv become the gradients instead of being added to */
 };
 /* out[i, h*D..] = sum_j softmax_j(q_i . k_j + bias) v_j      q, out [Tq, H*D]   k, v [Tk, H*D]
  * lse [H, Tq]: log of the sum of exp of the scores, kept for backward (NULL in inference). Nothing of size Tq x Tk is kept. */
 void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                        const struct attention *s);
 /* Keys may be shared between sequences; a query belongs to one.
- * dq, dk, dv += ...; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
+ * dq, dk, dv += ..., or = with s->overwrite; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s);
 

@@ -296,11 +296,25 @@ static void attention_forward_ref(const struct exec *x, struct mat out, float *l
     each_query(x, &run, query_forward);
 }
 
+static void fill_ref(const struct exec *x, struct mat y, float v) {
+    (void)x;
+    for (size_t r = 0; r < y.rows; r++) {
+        for (size_t c = 0; c < y.cols; c++) {
+            set(y, r, c, v);
+        }
+    }
+}
+
 static void attention_backward_ref(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
                                    struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
                                    const struct attention *s) {
     struct attention_run run = {
         .s = s, .q = q, .k = k, .v = v, .out = out, .dq = dq, .dk = dk, .dv = dv, .dbias = dbias, .dout = dout, .lse_in = lse};
+    if (s->overwrite) {
+        fill_ref(x, dq, 0);
+        fill_ref(x, dk, 0);
+        fill_ref(x, dv, 0);
+    }
     each_query(x, &run, query_backward);
 }
 
@@ -442,15 +456,6 @@ static void scale_ref(const struct exec *x, struct mat y, float s) {
     for (size_t r = 0; r < y.rows; r++) {
         for (size_t c = 0; c < y.cols; c++) {
             set(y, r, c, (double)get(y, r, c) * (double)s);
-        }
-    }
-}
-
-static void fill_ref(const struct exec *x, struct mat y, float v) {
-    (void)x;
-    for (size_t r = 0; r < y.rows; r++) {
-        for (size_t c = 0; c < y.cols; c++) {
-            set(y, r, c, v);
         }
     }
 }

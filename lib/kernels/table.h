@@ -29,6 +29,7 @@ struct kernels {
     /* any: out, q, k, v, dout */
     void (*attention_forward)(const struct exec *, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                               const struct attention *s);
+    /* overwrite: only where the sequences lie one behind another, and no row between them */
     void (*attention_backward)(const struct exec *, struct mat dq, struct mat dk, struct mat dv, struct mat dbias,
                                struct mat dout, struct mat out, struct mat q, struct mat k, struct mat v, const float *lse,
                                const struct attention *s);

@@ -42,12 +42,6 @@ struct mat attention_sublayer(const struct run *r, struct attention_acts *k, con
     return stream;
 }
 
-static struct mat zeros(const struct run *r, size_t rows, size_t cols) {
-    struct mat m = run_mat(r, rows, cols);
-    fill(&r->x, m, 0);
-    return m;
-}
-
 void attention_sublayer_backward(const struct run *r, const struct attention_acts *acts, const struct attention_weights *w,
                                  struct mat dx, const struct mat *memory, struct mat dmemory, struct mat dbias,
                                  const struct attention *s, struct dropout out) {
@@ -60,9 +54,11 @@ void attention_sublayer_backward(const struct run *r, const struct attention_act
         take_inputs(r, k, T, S);
         make_inputs(r, k, w, y, memory);
     }
-    struct mat da = run_mat(r, T, D), dq = zeros(r, T, D), dk = zeros(r, S, D), dv = zeros(r, S, D);
+    struct mat da = run_mat(r, T, D), dq = run_mat(r, T, D), dk = run_mat(r, S, D), dv = run_mat(r, S, D);
+    struct attention fresh = *s;
+    fresh.overwrite = 1;
     residual_backward(r, da, w->o, dx, k->a, out);
-    attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, s);
+    attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, &fresh);
     const struct branch b[] = {{w->q, dq}, {w->k, dk}, {w->v, dv}};
     linear_backward(r, dy, b, memory ? 1 : 3, y, 0);
     if (memory)

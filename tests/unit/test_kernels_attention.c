@@ -28,6 +28,7 @@ static const struct setting settings[] = {
     {"dropout", 3, 8, {{0, 17, 0, 17}, {17, 129, 17, 129}}, 2, 0, true, 0.1F},
     {"causal dropout", 2, 8, {{0, 140, 0, 140}, {140, 17, 140, 17}}, 2, 1, true, 0.5F},
     {"cache", 4, 64, {{0, 1, 0, 129}, {1, 1, 129, 17}, {2, 3, 146, 33}, {5, 1, 179, 1}}, 4, 1, true, 0},
+    {"nobody's rows", 2, 16, {{3, 9, 0, 30}, {20, 4, 35, 30}}, 2, 0, false, 0},
     {"shared keys", 2, 16, {{0, 9, 0, 30}, {9, 4, 0, 30}, {13, 30, 0, 30}}, 3, 0, false, 0.1F},
 };
 #define N_SETTINGS (sizeof settings / sizeof *settings)
@@ -84,6 +85,43 @@ static void attention_case(struct io *io, const void *arg) {
 START_TEST(attention_equals_the_reference) {
     const struct setting *t = &settings[_i];
     same_as_reference(attention_case, t, 5e-6, t->name); /* F32 sums over 300 keys */
+}
+END_TEST
+
+/* Gradients in memory that held anything are those that are added to zeros: also where keys are shared, or rows are nobody's. */
+START_TEST(gradients_can_be_overwritten) {
+    const struct setting *t = &settings[_i];
+    const struct kernels *k[KERNELS_MOST];
+    size_t n = tables(k);
+    for (size_t i = 0; i <= n; i++) {
+        struct io io;
+        struct problem p;
+        io_open(&io, i < n ? k[i] : kernels_reference(), 2, true);
+        set_up(&p, &io, t);
+        attention_forward(&io.x, p.out, p.lse, p.q, p.k, p.v, &p.s);
+        struct mat d[2][3];
+        for (int way = 0; way < 2; way++) {
+            d[way][0] = io_in(&io, p.q.rows, p.q.cols, 9);
+            d[way][1] = io_in(&io, p.k.rows, p.k.cols, 10);
+            d[way][2] = io_in(&io, p.v.rows, p.v.cols, 11);
+            for (int m = 0; m < 3; m++) {
+                fill(&io.x, d[way][m], way ? NAN : 0);
+            }
+            p.s.overwrite = way;
+            attention_backward(&io.x, d[way][0], d[way][1], d[way][2], (struct mat){0}, p.dout, p.out, p.q, p.k, p.v, p.lse,
+                               &p.s);
+        }
+        ck_assert_int_eq(exec_status(&io.x), 0);
+        for (int m = 0; m < 3; m++) {
+            for (size_t r = 0; r < d[0][m].rows; r++) {
+                const float *zeros = mat_rows(d[0][m], r, 1).data, *any = mat_rows(d[1][m], r, 1).data;
+                for (size_t c = 0; c < d[0][m].cols; c++) {
+                    ck_assert_msg(zeros[c] >= any[c] && zeros[c] <= any[c], "%s: %d row %zu column %zu", t->name, m, r, c);
+                }
+            }
+        }
+        io_close(&io);
+    }
 }
 END_TEST
 
@@ -201,6 +239,7 @@ Suite *attention_suite(void) {
     TCase *t = tcase_create("attention");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, attention_equals_the_reference, 0, (int)N_SETTINGS);
+    tcase_add_loop_test(t, gradients_can_be_overwritten, 0, (int)N_SETTINGS);
     tcase_add_loop_test(t, attention_backward_is_the_slope_of_forward, 0, (int)N_SMALL);
     tcase_add_test(t, a_query_with_a_cache_equals_the_row_of_the_whole);
     tcase_add_test(t, large_scores_do_not_overflow);
