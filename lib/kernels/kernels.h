@@ -141,7 +141,8 @@ struct attention {
 void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
                        const struct attention *s);
 /* Keys may be shared between sequences; a query belongs to one.
- * dq, dk, dv += ..., or = with s->overwrite; dbias [H, distances] += ... (data NULL: not wanted)    (recomputes the probabilities, as Dao et al. 2022) */
+ * dq, dk, dv += ..., or = with s->overwrite; dbias [H, distances] += ... (data NULL: not wanted)
+ * (recomputes the probabilities, as Dao et al. 2022) */
 void attention_backward(const struct exec *x, struct mat dq, struct mat dk, struct mat dv, struct mat dbias, struct mat dout,
                         struct mat out, struct mat q, struct mat k, struct mat v, const float *lse, const struct attention *s);
 
