@@ -231,14 +231,22 @@ static inline enum common common_of(const struct product *p, size_t n) {
     return n < 2 ? NOTHING : a ? COMMON_A : b ? COMMON_B : NOTHING;
 }
 
+static inline bool by_pairs(const struct product *p) {
+    return HAS_PAIRS && !(is_wide(p->a) && is_wide(p->b));
+}
+
+static inline size_t inner_of(const struct product *p) {
+    return p->ta ? p->a.rows : p->a.cols;
+}
+
 /* By panels; `common` says of what n products are made. */
 static inline void gemm_panels(const struct exec *x, const struct product *p, size_t n, enum common common) {
-    size_t k = p->ta ? p->a.rows : p->a.cols;
+    size_t k = inner_of(p);
     struct gemm_job j = {.a_parts = common == COMMON_B ? n : 1,
                          .b_parts = common == COMMON_A ? n : 1,
                          .alpha = p->alpha,
                          .beta = p->beta,
-                         .pair = HAS_PAIRS && !(is_wide(p->a) && is_wide(p->b))};
+                         .pair = by_pairs(p)};
     for (size_t i = 0; i < n; i++) {
         j.c[i] = p[i].c;
         j.a[i] = (struct operand){p[i].a.data, p[i].a.dtype, !p[i].ta, p[i].a.ld, p[i].c.rows, k};
@@ -269,9 +277,7 @@ static inline void gemm_aside(const struct exec *x, const struct product *p) {
 
 /* A sum that is made in several pieces needs an F32 c. */
 static inline bool needs_aside(const struct product *p) {
-    size_t k = p->ta ? p->a.rows : p->a.cols;
-    bool pair = HAS_PAIRS && !(is_wide(p->a) && is_wide(p->b));
-    return !is_wide(p->c) && words_of(k, pair) > GEMM_CHUNK_BF16;
+    return !is_wide(p->c) && words_of(inner_of(p), by_pairs(p)) > GEMM_CHUNK_BF16;
 }
 
 static inline void gemm_own(const struct exec *x, const struct product *p, size_t n) {
