@@ -110,7 +110,10 @@ static const struct verb verbs[] = {
      "seconds_min\n"
      "of a step, exact gflop, the share of the peak and of the limit (gflop at the peak, and the bytes that must move) measured "
      "in\n"
-     "the same run, time of each phase, peak memory, threads, libraries and variables that change them.\n\n"
+     "the same run, time of each phase, peak memory, threads, libraries and variables that change them. Figures with _beside "
+     "take "
+     "the\n"
+     "peak right before and behind each step: fairer on a CPU that is shared.\n\n"
      "  reasondistill bench train --shape flan-t5-small --batch 8 --enc 512 --dec 128 --steps 3\n"
      "  reasondistill bench tokenize --tokenizer spiece.model --in text.jsonl",
      verb_bench},
