@@ -1,13 +1,14 @@
 /* Part of cpu.c: operations on each element by itself. One driver cuts the matrices into pieces; where none of them has gaps
  * between its rows they are one long row. y may be one of the sources, so pointers are not `restrict`; lanes never cross. Where
- * an operand is BF16 the driver hands out small F32 buffers in its place: operations know F32 alone. */
+ * an operand is BF16 the driver hands out small F32 buffers in its place: operations know F32 alone. Dropout is the driver's, too:
+ * an operation that something is dropped before or behind needs no other pass over memory for it. */
 #ifndef KERNELS_CPU_ELEMENTWISE_H
 #define KERNELS_CPU_ELEMENTWISE_H
 
 #include "kernels/cpu_lanes.h"
 #include "kernels/cpu_types.h"
 
-enum { MAX_OPERANDS = 5, PIECE = 8192 /* a multiple of MASK_GROUP */ };
+enum { MAX_OPERANDS = 6, PIECE = 8192 /* a multiple of MASK_GROUP */, DROPPED_CHUNK = 256 /* too */ };
 
 /* p[i]: n elements of operand i; `element`: number of the first, counted row after row without gaps. */
 typedef void span_fn(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg);
@@ -16,31 +17,76 @@ struct elementwise {
     struct rows rows;
     struct mat m[MAX_OPERANDS];
     size_t count, outs, pieces; /* the first `outs` operands are written; pieces a row */
-    bool mixed;                 /* some operand is BF16 */
+    bool chunked;               /* some operand is BF16, or is dropped */
     span_fn *fn;
     const void *arg;
     const struct rounding *rounding; /* of operand 0, or NULL: to nearest */
+    const struct dropout *drop;      /* or NULL */
+    unsigned dropped;                /* bit k: it meets operand k, before it is read or written */
 };
 
+/* What is kept of n elements, times `up`; bit `first` of kept is that of in[0]. */
+static void keep_some(float *y, const float *in, size_t n, const uint16_t *kept, size_t first, float up) {
+    size_t i = 0;
+    for (; first % LANES == 0 && i + LANES <= n; i += LANES) {
+        vec_to(y + i, vec_kept(vec_of(in + i) * vec_all(up), kept[(first + i) / LANES]));
+    }
+    for (; i + LANES <= n; i += LANES) {
+        vec_to(y + i, vec_kept(vec_of(in + i) * vec_all(up), mask_at(kept, first + i)));
+    }
+    for (; i < n; i++) {
+        y[i] = mask_at(kept, first + i) & 1 ? in[i] * up : 0.0F;
+    }
+}
+
+/* The bits of mask elements first .. first + n, DROPPED_CHUNK at most. They take long enough to make for the processor to lose sight
+ * of what is read next, so it is fetched meanwhile: one chunk ahead, and a short one, which is in the first-level cache yet when its
+ * turn comes. */
+static void mask_chunk(uint16_t *kept, const struct elementwise *e, size_t r, size_t c, size_t n, uint64_t first) {
+    for (size_t i = 0; i < n + first % MASK_GROUP; i += MASK_GROUP) {
+        for (size_t k = 0; k < e->count && c + DROPPED_CHUNK + i < e->m[k].cols; k++) {
+            const char *ahead = place(e->m[k], r, c + DROPPED_CHUNK + i);
+            for (size_t line = 0; line < MASK_GROUP * width_of(e->m[k]); line += 64) {
+                __builtin_prefetch(ahead + line);
+            }
+        }
+        mask_group(kept + i / LANES, (first + i) / MASK_GROUP, e->drop);
+    }
+}
+
 /* n elements of row r from column c on, a buffer at a time. */
-static void mixed_span(const struct elementwise *e, size_t r, size_t c, size_t n, uint64_t element) {
-    float buffer[MAX_OPERANDS][CHUNK];
+static void chunked_span(const struct elementwise *e, size_t r, size_t c, size_t n, uint64_t element) {
+    float buffer[MAX_OPERANDS][CHUNK], up = e->drop ? mask_scale(e->drop) : 1;
+    uint16_t kept[(DROPPED_CHUNK + MASK_GROUP) / LANES + 1];
     for (size_t i = 0, m; i < n; i += m) {
         float *p[MAX_OPERANDS] = {NULL};
-        m = min_size(CHUNK, n - i);
+        size_t first = (size_t)(element + i) % MASK_GROUP;
+        m = min_size(e->drop ? DROPPED_CHUNK : CHUNK, n - i);
+        if (e->drop) {
+            mask_chunk(kept, e, r, c + i, m, element + i);
+        }
         for (size_t k = 0; k < e->count; k++) {
             void *at = place(e->m[k], r, c + i);
-            p[k] = is_wide(e->m[k]) ? at : buffer[k];
-            if (p[k] == buffer[k]) {
+            bool wide = is_wide(e->m[k]), drop = e->dropped >> k & 1;
+            p[k] = wide && !drop ? at : buffer[k];
+            if (!wide) {
                 load_floats(p[k], at, e->m[k].dtype, m);
+            }
+            if (drop && k >= e->outs) {
+                keep_some(p[k], wide ? at : p[k], m, kept, first, up);
             }
         }
         e->fn(p, m, element + i, e->arg);
         for (size_t k = 0; k < e->outs; k++) {
-            if (p[k] == buffer[k] && k == 0 && e->rounding) {
-                store_weights(place(e->m[k], r, c + i), e->m[k].dtype, p[k], m, element + i, e->rounding);
-            } else if (p[k] == buffer[k]) {
-                store_floats(place(e->m[k], r, c + i), e->m[k].dtype, p[k], m);
+            void *at = place(e->m[k], r, c + i);
+            bool wide = is_wide(e->m[k]);
+            if (e->dropped >> k & 1) {
+                keep_some(wide ? at : p[k], p[k], m, kept, first, up);
+            }
+            if (!wide && k == 0 && e->rounding) {
+                store_weights(at, e->m[k].dtype, p[k], m, element + i, e->rounding);
+            } else if (!wide) {
+                store_floats(at, e->m[k].dtype, p[k], m);
             }
         }
     }
@@ -53,8 +99,8 @@ static void elementwise_rows(const struct rows *rows, size_t first, size_t last,
     for (size_t i = first; i < last; i++) {
         float *p[MAX_OPERANDS] = {NULL};
         size_t r = i / e->pieces, c = i % e->pieces * PIECE;
-        if (e->mixed) {
-            mixed_span(e, r, c, min_size(PIECE, cols - c), (uint64_t)r * cols + c);
+        if (e->chunked) {
+            chunked_span(e, r, c, min_size(PIECE, cols - c), (uint64_t)r * cols + c);
             continue;
         }
         for (size_t k = 0; k < e->count; k++) {
@@ -64,50 +110,25 @@ static void elementwise_rows(const struct rows *rows, size_t first, size_t last,
     }
 }
 
-static void elementwise(const struct exec *x, span_fn *fn, const void *arg, const struct rounding *rounding, size_t outs,
-                        const struct mat *m, size_t count) {
-    struct elementwise e = {
-        .rows = {.fn = elementwise_rows}, .count = count, .outs = outs, .fn = fn, .arg = arg, .rounding = rounding};
+static void elementwise(const struct exec *x, struct elementwise e) {
     bool gaps = false;
-    for (size_t i = 0; i < count; i++) {
-        e.m[i] = m[i];
-        gaps = gaps || (m[i].rows > 1 && m[i].ld != m[i].cols);
-        e.mixed = e.mixed || !is_wide(m[i]);
+    e.rows.fn = elementwise_rows;
+    e.chunked = e.drop;
+    e.dropped = e.drop ? e.dropped : 0;
+    for (size_t i = 0; i < e.count; i++) {
+        gaps = gaps || (e.m[i].rows > 1 && e.m[i].ld != e.m[i].cols);
+        e.chunked = e.chunked || !is_wide(e.m[i]);
     }
-    for (size_t i = 0; i < count && !gaps; i++) {
-        e.m[i] = mat_of(m[i].data, m[i].dtype, 1, m[i].rows * m[i].cols);
+    for (size_t i = 0; i < e.count && !gaps; i++) {
+        e.m[i] = mat_of(e.m[i].data, e.m[i].dtype, 1, e.m[i].rows * e.m[i].cols);
     }
     e.pieces = (e.m[0].cols + PIECE - 1) / PIECE;
     run_rows(x, &e.rows, e.m[0].rows * e.pieces, min_size(PIECE, e.m[0].cols));
 }
 
-#define OPERANDS(...)             (const struct mat[]){__VA_ARGS__}, sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
-#define ELEMENTWISE(fn, arg, ...) elementwise(x, fn, arg, NULL, 1, OPERANDS(__VA_ARGS__))
-
-static void dropout_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
-    const struct dropout *d = arg;
-    uint16_t kept[MASK_GROUP / LANES];
-    float *y = p[0], up = mask_scale(d);
-    const float *in = p[1];
-    for (size_t i = 0, m; i < n; i += m) {
-        size_t skip = (size_t)(element + i) % MASK_GROUP;
-        m = min_size(n - i, MASK_GROUP - skip);
-        /* The mask takes long enough for the processor to lose sight of the next elements. */
-        for (size_t k = 0; k < MASK_GROUP; k += LANES) {
-            size_t ahead = min_size(i + 4 * MASK_GROUP + k, n - 1);
-            __builtin_prefetch(in + ahead);
-            __builtin_prefetch(y + ahead, 1);
-        }
-        mask_group(kept, (element + i) / MASK_GROUP, d);
-        for (size_t k = 0; m == MASK_GROUP && k < m; k += LANES) {
-            vec_to(y + i + k, vec_kept(vec_of(in + i + k) * vec_all(up), kept[k / LANES]));
-        }
-        for (size_t k = 0; m < MASK_GROUP && k < m; k++) {
-            bool keep = kept[(skip + k) / LANES] >> (skip + k) % LANES & 1;
-            y[i + k] = keep ? in[i + k] * up : 0.0F;
-        }
-    }
-}
+/* fn(arg) of the matrices behind it, the first of which is written. */
+#define OPERANDS(...)          .m = {__VA_ARGS__}, .count = sizeof((const struct mat[]){__VA_ARGS__}) / sizeof(struct mat)
+#define ELEMENTWISE(f, a, ...) elementwise(x, (struct elementwise){.fn = f, .arg = a, .outs = 1, OPERANDS(__VA_ARGS__)})
 
 static void copy_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     (void)element, (void)arg;
@@ -116,12 +137,14 @@ static void copy_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, 
     }
 }
 
+/* What elementwise() is told of a dropout. */
+static const struct dropout *drop_if(const struct dropout *d) {
+    return d->p > 0 ? d : NULL;
+}
+
 static void dropout_apply_cpu(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
-    if (d.p > 0) {
-        ELEMENTWISE(dropout_span, &d, y, in);
-    } else {
-        ELEMENTWISE(copy_span, NULL, y, in);
-    }
+    struct elementwise e = {.fn = copy_span, .outs = 1, OPERANDS(y, in), .drop = drop_if(&d), .dropped = 1};
+    elementwise(x, e);
 }
 
 static void relu_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
@@ -152,6 +175,9 @@ static void relu_backward_cpu(const struct exec *x, struct mat din, struct mat d
     ELEMENTWISE(relu_back_span, NULL, din, dy, in);
 }
 
+/* Dropout meets what a gate gives, and the gradient of that. */
+enum { GATE_DROPS = 1U << 0, GATE_BACK_DROPS = 1U << 0 | 1U << 3 };
+
 /* gelu_tanh(a) = a s with s = (1 + tanh u) / 2 = 1 / (1 + e^-2u): no difference of nearly equal numbers anywhere, so the error
  * is a few ulp of the result. */
 #define GELU_K 0.797884561F /* sqrt(2/pi) */
@@ -171,15 +197,16 @@ static void geglu_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element,
     }
 }
 
-static void geglu_forward_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    ELEMENTWISE(geglu_span, NULL, y, a, b);
+static void geglu_forward_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    elementwise(x,
+                (struct elementwise){.fn = geglu_span, .outs = 1, OPERANDS(y, a, b), .drop = drop_if(&d), .dropped = GATE_DROPS});
 }
 
 /* d(a s)/da = s + a s (1-s) 2 du/da */
 static void geglu_back_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     (void)element, (void)arg;
-    float *da = p[0], *db = p[1];
-    const float *dy = p[2], *a = p[3], *b = p[4];
+    float *y = p[0], *da = p[1], *db = p[2];
+    const float *dy = p[3], *a = p[4], *b = p[5];
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         float av = a[i], bv = b[i], d = dy[i], s = gelu_sigmoid(av);
@@ -187,13 +214,17 @@ static void geglu_back_span(float *const p[MAX_OPERANDS], size_t n, uint64_t ele
         float c = av < -30.0F ? -30.0F : av;
         c = c > 30.0F ? 30.0F : c;
         float slope = s + s * (1.0F - s) * c * (2.0F * GELU_K) * (1.0F + 3.0F * GELU_C * c * c);
+        y[i] = av * s * bv;
         da[i] = d * bv * slope;
         db[i] = d * av * s;
     }
 }
 
-static void geglu_backward_cpu(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    elementwise(x, geglu_back_span, NULL, NULL, 2, OPERANDS(da, db, dy, a, b));
+static void geglu_backward_cpu(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                               struct mat b, struct dropout d) {
+    elementwise(
+        x, (struct elementwise){
+               .fn = geglu_back_span, .outs = 3, OPERANDS(y, da, db, dy, a, b), .drop = drop_if(&d), .dropped = GATE_BACK_DROPS});
 }
 
 static inline float sigmoid(float a) {
@@ -210,25 +241,31 @@ static void swiglu_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element
     }
 }
 
-static void swiglu_forward_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    ELEMENTWISE(swiglu_span, NULL, y, a, b);
+static void swiglu_forward_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    elementwise(
+        x, (struct elementwise){.fn = swiglu_span, .outs = 1, OPERANDS(y, a, b), .drop = drop_if(&d), .dropped = GATE_DROPS});
 }
 
 /* d(a s)/da = s + a s (1-s) */
 static void swiglu_back_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
     (void)element, (void)arg;
-    float *da = p[0], *db = p[1];
-    const float *dy = p[2], *a = p[3], *b = p[4];
+    float *y = p[0], *da = p[1], *db = p[2];
+    const float *dy = p[3], *a = p[4], *b = p[5];
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         float av = a[i], bv = b[i], d = dy[i], s = sigmoid(av);
+        y[i] = av * s * bv;
         da[i] = d * bv * (s + av * s * (1.0F - s));
         db[i] = d * av * s;
     }
 }
 
-static void swiglu_backward_cpu(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    elementwise(x, swiglu_back_span, NULL, NULL, 2, OPERANDS(da, db, dy, a, b));
+static void swiglu_backward_cpu(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                                struct mat b, struct dropout d) {
+    elementwise(
+        x,
+        (struct elementwise){
+            .fn = swiglu_back_span, .outs = 3, OPERANDS(y, da, db, dy, a, b), .drop = drop_if(&d), .dropped = GATE_BACK_DROPS});
 }
 
 static void add_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {
@@ -241,8 +278,8 @@ static void add_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, c
     }
 }
 
-static void add_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    ELEMENTWISE(add_span, NULL, y, a, b);
+static void add_cpu(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    elementwise(x, (struct elementwise){.fn = add_span, .outs = 1, OPERANDS(y, a, b), .drop = drop_if(&d), .dropped = 1U << 2});
 }
 
 static void scale_span(float *const p[MAX_OPERANDS], size_t n, uint64_t element, const void *arg) {

@@ -39,7 +39,7 @@ static void adamw_update_cpu(const struct exec *x, struct mat w, struct mat m, s
         .eps = o->eps,
         .grad_scale = o->grad_scale,
     };
-    elementwise(x, adamw_span, &f, &o->rounding, 3, OPERANDS(w, m, v, g));
+    elementwise(x, (struct elementwise){.fn = adamw_span, .arg = &f, .outs = 3, OPERANDS(w, m, v, g), .rounding = &o->rounding});
 }
 
 /* ---- Adafactor ---- */

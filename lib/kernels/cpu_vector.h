@@ -78,32 +78,34 @@ static void run_rows(const struct exec *x, struct rows *r, size_t n, size_t cost
 
 /* The Philox blocks of group g: Philox4x32-10 in 16 lanes (core/rng.h has the readable form). */
 #ifdef __AVX512F__
-/* High and low halves of the products of 16 lanes: the multiplier of 64 bits takes every second lane. */
-static inline __m512i multiply_wide(__m512i a, __m512i k, __m512i *low) {
-    __m512i even = _mm512_mul_epu32(a, k), odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), k);
-    *low = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-    return _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
-}
-
 static void random_words(uint32_t words[restrict 4][MASK_BLOCKS], uint64_t seed, uint64_t stream, uint64_t g) {
-    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i c[4] = {_mm512_add_epi32(_mm512_set1_epi32((int)(uint32_t)(g * MASK_BLOCKS)), lanes),
-                    _mm512_set1_epi32((int)(uint32_t)(g * MASK_BLOCKS >> 32)), _mm512_set1_epi32((int)(uint32_t)stream),
-                    _mm512_set1_epi32((int)(uint32_t)(stream >> 32))};
-    const __m512i ka = _mm512_set1_epi32((int)0xD2511F53U), kb = _mm512_set1_epi32((int)0xCD9E8D57U);
+    const __m512i every_second = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i ka = _mm512_set1_epi64(0xD2511F53), kb = _mm512_set1_epi64(0xCD9E8D57);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    /* Blocks of even and of odd number: lanes of 64 bits, of which the lower half counts, since the multiplier reads that. */
+    __m512i c[2][4];
+    for (int odd = 0; odd < 2; odd++) {
+        c[odd][0] = _mm512_add_epi64(_mm512_set1_epi64((long long)(g * MASK_BLOCKS + (uint64_t)odd)), every_second);
+        c[odd][1] = _mm512_srli_epi64(c[odd][0], 32);
+        c[odd][2] = _mm512_set1_epi64((long long)stream);
+        c[odd][3] = _mm512_srli_epi64(c[odd][2], 32);
+    }
 #pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
-        __m512i low_a, low_b, high_a = multiply_wide(c[0], ka, &low_a), high_b = multiply_wide(c[2], kb, &low_b);
-        c[0] = _mm512_ternarylogic_epi32(high_b, c[1], _mm512_set1_epi32((int)k0), 0x96); /* exclusive or of three */
-        c[2] = _mm512_ternarylogic_epi32(high_a, c[3], _mm512_set1_epi32((int)k1), 0x96);
-        c[1] = low_b;
-        c[3] = low_a;
+        const __m512i w0 = _mm512_set1_epi32((int)k0), w1 = _mm512_set1_epi32((int)k1);
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; odd++) {
+            __m512i a = _mm512_mul_epu32(c[odd][0], ka), b = _mm512_mul_epu32(c[odd][2], kb);
+            c[odd][0] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(b, 32), c[odd][1], w0, 0x96); /* exclusive or of three */
+            c[odd][2] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(a, 32), c[odd][3], w1, 0x96);
+            c[odd][1] = b;
+            c[odd][3] = a;
+        }
         k0 += 0x9E3779B9U;
         k1 += 0xBB67AE85U;
     }
     for (size_t i = 0; i < 4; i++) {
-        _mm512_storeu_si512(words[i], c[i]);
+        _mm512_storeu_si512(words[i], _mm512_mask_blend_epi32(0xAAAA, c[0][i], _mm512_slli_epi64(c[1][i], 32)));
     }
 }
 #else
@@ -138,8 +140,10 @@ static void mask_group(uint16_t kept[MASK_GROUP / LANES], uint64_t g, const stru
     for (size_t i = 0; i < 4; i++) {
 #ifdef __AVX512F__
         const __m512i w = _mm512_loadu_si512(words[i]), least = _mm512_set1_epi32((int)threshold);
-        kept[2 * i] = _mm512_cmpge_epu32_mask(_mm512_and_si512(w, _mm512_set1_epi32(0xffff)), least);
-        kept[2 * i + 1] = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(w, 16), least);
+        __mmask16 low = _mm512_cmpge_epu32_mask(_mm512_and_si512(w, _mm512_set1_epi32(0xffff)), least);
+        __mmask16 high = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(w, 16), least);
+        uint32_t both = _mm512_kunpackw(high, low); /* or gcc gathers eight of them in a vector register, one by one */
+        memcpy(kept + 2 * i, &both, sizeof both);
 #else
         uint32_t low = 0, high = 0;
         for (size_t l = 0; l < MASK_BLOCKS; l++) {

@@ -205,15 +205,15 @@ void embedding_backward(const struct exec *x, struct mat dw, struct mat dy, cons
     }
 }
 
+static bool drops(const struct exec *x, const char *kernel, struct dropout d) {
+    return (d.p >= 0 && d.p < 1) || fail(x, ERR_INVALID, kernel, "the dropout rate must be at least 0 and below 1");
+}
+#define DROPS(d) drops(x, __func__, d)
+
 void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
-    if (!SAME(y, in)) {
-        return;
+    if (SAME(y, in) && DROPS(d)) {
+        x->k->dropout_apply(x, y, in, d);
     }
-    if (!(d.p >= 0 && d.p < 1)) {
-        fail(x, ERR_INVALID, __func__, "the rate must be at least 0 and below 1");
-        return;
-    }
-    x->k->dropout_apply(x, y, in, d);
 }
 
 void rmsnorm_forward(const struct exec *x, struct mat y, float *rrms, struct mat in, struct mat g, float eps) {
@@ -356,10 +356,7 @@ static bool attention_fits(const struct exec *x, const char *kernel, struct mat 
     if (s->bias.data && (!ready(x, kernel, &s->bias, 1) || !shape_is(x, kernel, "bias", s->bias, s->heads, s->bias.cols))) {
         return false;
     }
-    if (!(s->dropout.p >= 0 && s->dropout.p < 1)) {
-        return fail(x, ERR_INVALID, kernel, "the dropout rate must be at least 0 and below 1");
-    }
-    return spans_fit(x, kernel, q, k, s);
+    return drops(x, kernel, s->dropout) && spans_fit(x, kernel, q, k, s);
 }
 
 void attention_forward(const struct exec *x, struct mat out, float *lse, struct mat q, struct mat k, struct mat v,
@@ -468,33 +465,35 @@ void relu_backward(const struct exec *x, struct mat din, struct mat dy, struct m
     }
 }
 
-void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    if (SAME(y, a, b)) {
-        x->k->geglu_forward(x, y, a, b);
+void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    if (SAME(y, a, b) && DROPS(d)) {
+        x->k->geglu_forward(x, y, a, b, d);
     }
 }
 
-void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    if (SAME(da, db, dy, a, b)) {
-        x->k->geglu_backward(x, da, db, dy, a, b);
+void geglu_backward(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b,
+                    struct dropout d) {
+    if (SAME(y, da, db, dy, a, b) && DROPS(d)) {
+        x->k->geglu_backward(x, y, da, db, dy, a, b, d);
     }
 }
 
-void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    if (SAME(y, a, b)) {
-        x->k->swiglu_forward(x, y, a, b);
+void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    if (SAME(y, a, b) && DROPS(d)) {
+        x->k->swiglu_forward(x, y, a, b, d);
     }
 }
 
-void swiglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    if (SAME(da, db, dy, a, b)) {
-        x->k->swiglu_backward(x, da, db, dy, a, b);
+void swiglu_backward(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b,
+                     struct dropout d) {
+    if (SAME(y, da, db, dy, a, b) && DROPS(d)) {
+        x->k->swiglu_backward(x, y, da, db, dy, a, b, d);
     }
 }
 
-void add(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    if (SAME(y, a, b)) {
-        x->k->add(x, y, a, b);
+void add(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    if (SAME(y, a, b) && DROPS(d)) {
+        x->k->add(x, y, a, b, d);
     }
 }
 

@@ -71,6 +71,7 @@ struct dropout {
     float p; /* 0: nothing is dropped and nothing is drawn */
     uint64_t seed, stream;
 };
+#define NO_DROPOUT ((struct dropout){0})
 /* y = mask(x) * x / (1-p), in place allowed; backward is the same function on gradients. */
 void dropout_apply(const struct exec *x, struct mat y, struct mat in, struct dropout d);
 
@@ -170,19 +171,22 @@ void bias_expand_backward(const struct exec *x, struct mat dtable, struct mat db
 /* y = relu(x), in place allowed; backward: din = dy where in > 0 (=, may alias dy) */
 void relu_forward(const struct exec *x, struct mat y, struct mat in);
 void relu_backward(const struct exec *x, struct mat din, struct mat dy, struct mat in);
-/* y = gelu_tanh(a) * b     gelu_tanh(a) = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))  (Hendrycks & Gimpel; T5 v1.1's gate) */
-void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b);
-/* da = ..., db = ... (=, may alias a and b) */
-void geglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
-/* y = silu(a) * b     silu(a) = a / (1 + e^-a)  (Elfwing et al. 2018; the gate of UL2); backward as geglu's */
-void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b);
-void swiglu_backward(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
+/* y = dropout(gelu_tanh(a) * b)
+ * gelu_tanh(a) = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))  (Hendrycks & Gimpel; T5 v1.1's gate) */
+void geglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d);
+/* da = ..., db = ..., and once more y, which the next layer's backward needs (=; may alias a, b, dy) */
+void geglu_backward(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b,
+                    struct dropout d);
+/* y = dropout(silu(a) * b)     silu(a) = a / (1 + e^-a)  (Elfwing et al. 2018; the gate of UL2); backward as geglu's */
+void swiglu_forward(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d);
+void swiglu_backward(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b,
+                     struct dropout d);
 
 /* ---- elementwise ---- */
 
-void add(const struct exec *x, struct mat y, struct mat a, struct mat b); /* y = a + b, may alias */
-void scale(const struct exec *x, struct mat y, float s);                  /* y *= s */
-void fill(const struct exec *x, struct mat y, float v);                   /* y = v */
+void add(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d); /* y = a + dropout(b), may alias */
+void scale(const struct exec *x, struct mat y, float s);                                    /* y *= s */
+void fill(const struct exec *x, struct mat y, float v);                                     /* y = v */
 /* y[i] = std * N(0,1)     a pure function of (seed, stream, i); y without gaps between rows */
 void fill_normal(const struct exec *x, struct mat y, float std, uint64_t seed, uint64_t stream);
 void copy(const struct exec *x, struct mat y, struct mat a); /* y = a, converting */

@@ -71,12 +71,17 @@ static void set_weight(struct mat m, size_t r, size_t c, double v, struct roundi
     set(m, r, c, (double)f);
 }
 
+/* v behind the dropout of element (r, c) of a matrix like m */
+static double dropped(struct dropout d, struct mat m, size_t r, size_t c, double v) {
+    double k = keep(d, r * m.cols + c);
+    return k > 0 ? k * v : 0;
+}
+
 static void dropout_apply_ref(const struct exec *x, struct mat y, struct mat in, struct dropout d) {
     (void)x;
     for (size_t r = 0; r < y.rows; r++) {
         for (size_t c = 0; c < y.cols; c++) {
-            double k = keep(d, r * y.cols + c);
-            set(y, r, c, k > 0 ? k * (double)get(in, r, c) : 0);
+            set(y, r, c, dropped(d, y, r, c, (double)get(in, r, c)));
         }
     }
 }
@@ -392,61 +397,69 @@ static void relu_backward_ref(const struct exec *x, struct mat din, struct mat d
     }
 }
 
-static double gelu(double a) {
-    return a / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (a + 0.044715 * a * a * a)));
-}
+/* An activation and its slope. */
+struct point {
+    double value, slope;
+};
 
-static double gelu_slope(double a) {
+static struct point gelu(double a) {
     double k = sqrt(2 / 3.14159265358979323846), t = tanh(k * (a + 0.044715 * a * a * a));
-    return (1 + t) / 2 + a / 2 * (1 - t * t) * k * (1 + 3 * 0.044715 * a * a);
+    return (struct point){a / 2 * (1 + t), (1 + t) / 2 + a / 2 * (1 - t * t) * k * (1 + 3 * 0.044715 * a * a)};
 }
 
-static void geglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    (void)x;
+static struct point silu(double a) {
+    double s = 1 / (1 + exp(-a));
+    return (struct point){a * s, s + a * s * (1 - s)};
+}
+
+static void gate_forward(struct point (*act)(double), struct mat y, struct mat a, struct mat b, struct dropout d) {
     for (size_t r = 0; r < y.rows; r++) {
         for (size_t c = 0; c < y.cols; c++) {
-            set(y, r, c, gelu((double)get(a, r, c)) * (double)get(b, r, c));
+            set(y, r, c, dropped(d, y, r, c, act((double)get(a, r, c)).value * (double)get(b, r, c)));
         }
     }
 }
 
-static void geglu_backward_ref(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    (void)x;
+static void gate_backward(struct point (*act)(double), struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                          struct mat b, struct dropout d) {
     for (size_t r = 0; r < dy.rows; r++) {
         for (size_t c = 0; c < dy.cols; c++) {
-            double av = (double)get(a, r, c), bv = (double)get(b, r, c), d = (double)get(dy, r, c);
-            set(da, r, c, d * bv * gelu_slope(av));
-            set(db, r, c, d * gelu(av));
+            struct point p = act((double)get(a, r, c));
+            double bv = (double)get(b, r, c), dv = dropped(d, dy, r, c, (double)get(dy, r, c));
+            set(y, r, c, dropped(d, y, r, c, p.value * bv));
+            set(da, r, c, dv * bv * p.slope);
+            set(db, r, c, dv * p.value);
         }
     }
 }
 
-static void swiglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
+static void geglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    (void)x;
+    gate_forward(gelu, y, a, b, d);
+}
+
+static void geglu_backward_ref(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                               struct mat b, struct dropout d) {
+    (void)x;
+    gate_backward(gelu, y, da, db, dy, a, b, d);
+}
+
+static void swiglu_forward_ref(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
+    (void)x;
+    gate_forward(silu, y, a, b, d);
+}
+
+static void swiglu_backward_ref(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                                struct mat b, struct dropout d) {
+    (void)x;
+    gate_backward(silu, y, da, db, dy, a, b, d);
+}
+
+static void add_ref(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d) {
     (void)x;
     for (size_t r = 0; r < y.rows; r++) {
         for (size_t c = 0; c < y.cols; c++) {
-            double av = (double)get(a, r, c);
-            set(y, r, c, av / (1 + exp(-av)) * (double)get(b, r, c));
-        }
-    }
-}
-
-static void swiglu_backward_ref(const struct exec *x, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b) {
-    (void)x;
-    for (size_t r = 0; r < dy.rows; r++) {
-        for (size_t c = 0; c < dy.cols; c++) {
-            double av = (double)get(a, r, c), s = 1 / (1 + exp(-av)), bv = (double)get(b, r, c), d = (double)get(dy, r, c);
-            set(da, r, c, d * bv * (s + av * s * (1 - s)));
-            set(db, r, c, d * av * s);
-        }
-    }
-}
-
-static void add_ref(const struct exec *x, struct mat y, struct mat a, struct mat b) {
-    (void)x;
-    for (size_t r = 0; r < y.rows; r++) {
-        for (size_t c = 0; c < y.cols; c++) {
-            set(y, r, c, (double)get(a, r, c) + (double)get(b, r, c));
+            set(y, r, c, (double)get(a, r, c) + dropped(d, y, r, c, (double)get(b, r, c)));
         }
     }
 }

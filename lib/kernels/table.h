@@ -39,11 +39,13 @@ struct kernels {
     /* any: all from here to lerp */
     void (*relu_forward)(const struct exec *, struct mat y, struct mat in);
     void (*relu_backward)(const struct exec *, struct mat din, struct mat dy, struct mat in);
-    void (*geglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
-    void (*geglu_backward)(const struct exec *, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
-    void (*swiglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b);
-    void (*swiglu_backward)(const struct exec *, struct mat da, struct mat db, struct mat dy, struct mat a, struct mat b);
-    void (*add)(const struct exec *, struct mat y, struct mat a, struct mat b);
+    void (*geglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b, struct dropout d);
+    void (*geglu_backward)(const struct exec *, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                           struct mat b, struct dropout d);
+    void (*swiglu_forward)(const struct exec *, struct mat y, struct mat a, struct mat b, struct dropout d);
+    void (*swiglu_backward)(const struct exec *, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                            struct mat b, struct dropout d);
+    void (*add)(const struct exec *, struct mat y, struct mat a, struct mat b, struct dropout d);
     void (*scale)(const struct exec *, struct mat y, float s);
     void (*fill)(const struct exec *, struct mat y, float v);
     void (*lerp)(const struct exec *, struct mat y, struct mat a, struct mat b, float t);

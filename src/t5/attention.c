@@ -57,7 +57,8 @@ void attention_sublayer_backward(const struct run *r, const struct attention_act
     struct mat da = run_mat(r, T, D), dq = run_mat(r, T, D), dk = run_mat(r, S, D), dv = run_mat(r, S, D);
     struct attention fresh = *s;
     fresh.overwrite = 1;
-    residual_backward(r, da, w->o, dx, k->a, out);
+    struct branch o = residual_backward(r, da, w->o, dx, out);
+    linear_backward_weights(r, &o, 1, k->a);
     attention_backward(&r->x, dq, dk, dv, dbias, da, k->a, k->q, k->k, k->v, k->lse, &fresh);
     const struct branch b[] = {{w->q, dq}, {w->k, dk}, {w->v, dv}};
     linear_backward(r, dy, b, memory ? 1 : 3, y, 0);

@@ -331,7 +331,7 @@ static void feed_forward(const struct step *s, const struct ffn_weights *w) {
     if (!gated)
         relu_forward(x, s->h, s->h);
     else
-        (s->r->c->silu ? swiglu_forward : geglu_forward)(x, s->h, s->h, s->g);
+        (s->r->c->silu ? swiglu_forward : geglu_forward)(x, s->h, s->h, s->g, NO_DROPOUT);
     linear_add(s->r, s->x, w->wo, s->h);
 }
 

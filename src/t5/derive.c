@@ -71,7 +71,7 @@ static void sum_rows(const struct exec *x, struct mat to, const struct share *s,
             copy(x, k ? part : sum, mat_rows(s[k].p[i].w, first, rows));
             scale(x, k ? part : sum, (float)s[k].weight);
             if (k)
-                add(x, sum, sum, part);
+                add(x, sum, sum, part, NO_DROPOUT);
         }
         copy(x, mat_rows(to, first, rows), sum);
         arena_release(room, mark);

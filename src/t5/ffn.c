@@ -9,9 +9,9 @@ static struct mat inner_value(const struct run *r, const struct ffn_acts *k, str
         return k->h;
     struct mat z = run_act(r, k->h.rows, k->h.cols);
     if (k->g.data)
-        (r->c->silu ? swiglu_forward : geglu_forward)(&r->x, z, k->h, k->g);
-    if (inner.p > 0)
-        dropout_apply(&r->x, z, k->g.data ? z : k->h, inner);
+        (r->c->silu ? swiglu_forward : geglu_forward)(&r->x, z, k->h, k->g, inner);
+    else
+        dropout_apply(&r->x, z, k->h, inner);
     return z;
 }
 
@@ -57,15 +57,18 @@ void ffn_sublayer_backward(const struct run *r, const struct ffn_acts *acts, con
         take_factors(r, k, w, T);
         make_factors(r, k, w, y);
     }
-    residual_backward(r, dz, w->wo, dx, inner_value(r, k, inner), out);
-    if (inner.p > 0)
-        dropout_apply(&r->x, dz, dz, inner);
+    struct branch wo = residual_backward(r, dz, w->wo, dx, out);
     if (k->g.data) {
-        /* The kept factors are not needed again, but what is BF16 is too narrow for gradients. */
-        struct mat dh = r->act == DTYPE_F32 ? k->h : run_mat(r, T, F), dg = r->act == DTYPE_F32 ? k->g : run_mat(r, T, F);
-        (r->c->silu ? swiglu_backward : geglu_backward)(&r->x, dh, dg, dz, k->h, k->g);
+        /* What was kept and is met for the last time makes room for gradients, but BF16 is too narrow for them. */
+        bool wide = r->act == DTYPE_F32;
+        struct mat dh = wide ? k->h : run_mat(r, T, F), dg = wide ? k->g : run_mat(r, T, F), z = wide ? dz : run_act(r, T, F);
+        (r->c->silu ? swiglu_backward : geglu_backward)(&r->x, z, dh, dg, dz, k->h, k->g, inner);
+        linear_backward_weights(r, &wo, 1, z);
         linear_backward(r, dy, (const struct branch[]){{w->wi, dh}, {w->gate, dg}}, 2, y, 0);
     } else {
+        linear_backward_weights(r, &wo, 1, inner_value(r, k, inner));
+        if (inner.p > 0)
+            dropout_apply(&r->x, dz, dz, inner);
         relu_backward(&r->x, dz, dz, k->h);
         linear_backward(r, dy, &(const struct branch){w->wi, dz}, 1, y, 0);
     }

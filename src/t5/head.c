@@ -122,7 +122,7 @@ static int score_tile(void *user, rsd_tile *t) {
         row_lse(&s->x, lse.data, logits);
         row_pick(&s->x, out.data, logits, s->batch->dec_ids + t->first_position);
         scale(&s->x, lse, -1);
-        add(&s->x, out, out, lse);
+        add(&s->x, out, out, lse, NO_DROPOUT);
     }
     arena_release(s->x.scratch, mark);
     return exec_status(&s->x);

@@ -65,17 +65,25 @@ float param_beta(const struct param *p) {
     return beta;
 }
 
-void linear_backward(const struct run *r, struct mat din, const struct branch *b, size_t n, struct mat in, float beta) {
-    struct product inputs[MAX_PRODUCTS], weights[MAX_PRODUCTS];
+void linear_backward_input(const struct run *r, struct mat din, const struct branch *b, size_t n, float beta) {
+    struct product p[MAX_PRODUCTS];
+    for (size_t i = 0; i < n; i++)
+        p[i] = (struct product){din, 0, b[i].y, 0, b[i].l.base->w, 1, i ? 1 : beta};
+    gemm_group(&r->x, p, n);
+}
+
+void linear_backward_weights(const struct run *r, const struct branch *b, size_t n, struct mat in) {
+    struct product p[MAX_PRODUCTS];
     size_t trained = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct param *w = b[i].l.base;
-        inputs[i] = (struct product){din, 0, b[i].y, 0, w->w, 1, i ? 1 : beta};
-        if (!w->frozen)
-            weights[trained++] = (struct product){w->grad, 1, b[i].y, 0, in, 1, param_beta(w)};
-    }
-    gemm_group(&r->x, inputs, din.data ? n : 0);
-    gemm_group(&r->x, weights, trained);
+    for (size_t i = 0; i < n; i++)
+        if (!b[i].l.base->frozen)
+            p[trained++] = (struct product){b[i].l.base->grad, 1, b[i].y, 0, in, 1, param_beta(b[i].l.base)};
+    gemm_group(&r->x, p, trained);
+}
+
+void linear_backward(const struct run *r, struct mat din, const struct branch *b, size_t n, struct mat in, float beta) {
+    linear_backward_input(r, din, b, n, beta);
+    linear_backward_weights(r, b, n, in);
 }
 
 struct mat residual_mat(const struct run *r, struct mat x) {
@@ -87,8 +95,7 @@ void residual_forward(const struct run *r, struct mat y, struct mat x, struct li
         struct arena_mark mark = arena_mark(r->acts);
         struct mat o = run_mat(r, x.rows, x.cols);
         linear_forward(r, &(struct branch){l, o}, 1, in);
-        dropout_apply(&r->x, o, o, d);
-        add(&r->x, y, x, o);
+        add(&r->x, y, x, o, d);
         arena_release(r->acts, mark);
         return;
     }
@@ -97,14 +104,12 @@ void residual_forward(const struct run *r, struct mat y, struct mat x, struct li
     forward(r, &(struct branch){l, y}, 1, in, 1);
 }
 
-void residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct mat in,
-                       struct dropout d) {
-    struct arena_mark mark = arena_mark(r->acts);
-    struct mat dout = dstream;
+struct branch residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct dropout d) {
+    struct branch b = {l, dstream};
     if (d.p > 0) {
-        dout = run_mat(r, dstream.rows, dstream.cols);
-        dropout_apply(&r->x, dout, dstream, d);
+        b.y = run_mat(r, dstream.rows, dstream.cols);
+        dropout_apply(&r->x, b.y, dstream, d);
     }
-    linear_backward(r, din, &(struct branch){l, dout}, 1, in, 0);
-    arena_release(r->acts, mark);
+    linear_backward_input(r, din, &b, 1, 0);
+    return b;
 }

@@ -214,14 +214,19 @@ struct branch {
 void linear_forward(const struct run *r, const struct branch *b, size_t n, struct mat in);
 struct mat param_grad(const struct run *r, const struct param *p); /* to add to; without memory if frozen */
 float param_beta(const struct param *p);                           /* for a product that adds to the gradient */
-/* din = sum of dy_i w_i + beta din (din without memory: not wanted); dw_i += dy_i^T in, unless frozen */
+/* din = sum of dy_i w_i + beta din */
+void linear_backward_input(const struct run *r, struct mat din, const struct branch *b, size_t n, float beta);
+/* dw_i += dy_i^T in, unless frozen */
+void linear_backward_weights(const struct run *r, const struct branch *b, size_t n, struct mat in);
+/* Both. */
 void linear_backward(const struct run *r, struct mat din, const struct branch *b, size_t n, struct mat in, float beta);
 /* The stream behind a sublayer whose inner result is `in`: y = x + dropout(in w^T); y may be x. */
 void residual_forward(const struct run *r, struct mat y, struct mat x, struct linear l, struct mat in, struct dropout d);
 /* Memory for the stream behind a sublayer: new while training, else x again. */
 struct mat residual_mat(const struct run *r, struct mat x);
-/* din = the gradient of `in`, given the gradient of the stream */
-void residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct mat in, struct dropout d);
+/* din = the gradient of `in`, given the gradient of the stream. Returns what linear_backward_weights needs, valid until dstream
+ * changes. */
+struct branch residual_backward(const struct run *r, struct mat din, struct linear l, struct mat dstream, struct dropout d);
 
 /* memory: what keys and values are made of (cross), or NULL (self). Returns the new stream. */
 struct mat attention_sublayer(const struct run *r, struct attention_acts *k, const struct attention_weights *w, struct mat x,

@@ -8,7 +8,7 @@
 
 #include <check.h>
 
-enum { MAX_OUTPUTS = 16 };
+enum { MAX_OUTPUTS = 32 };
 
 /* What a case works with. Matrices have gaps of 3 between their rows if `gaps`; contents depend on the seeds alone. */
 struct io {

@@ -44,31 +44,42 @@ static void relu_case(struct io *io, const void *arg) {
     relu_forward(&io->x, place, place);
 }
 
-static void geglu_case(struct io *io, const void *arg) {
-    const size_t *s = arg;
+static const struct dropout some = {.p = 0.3F, .seed = 5, .stream = 1ULL << 40 | 7};
+
+/* Both gates, with dropout and without, to a place of their own and where the arguments lie. */
+typedef void gate_fn(const struct exec *x, struct mat y, struct mat a, struct mat b, struct dropout d);
+typedef void gate_back_fn(const struct exec *x, struct mat y, struct mat da, struct mat db, struct mat dy, struct mat a,
+                          struct mat b, struct dropout d);
+
+static void gate_case(struct io *io, const size_t *s, gate_fn *forward, gate_back_fn *backward) {
     struct mat a = io_in(io, s[0], s[1], 1), b = io_in(io, s[0], s[1], 2), dy = io_in(io, s[0], s[1], 3);
     scale(&io->x, a, 4); /* both saturated ends and the middle */
-    geglu_forward(&io->x, io_out(io, s[0], s[1], 4), a, b);
-    geglu_backward(&io->x, io_out(io, s[0], s[1], 5), io_out(io, s[0], s[1], 6), dy, a, b);
-    struct mat pa = io_out(io, s[0], s[1], 7), pb = io_out(io, s[0], s[1], 8);
-    geglu_backward(&io->x, pa, pb, dy, pa, pb);
+    for (int dropped = 0; dropped < 2; dropped++) {
+        struct dropout d = dropped ? some : NO_DROPOUT;
+        struct mat y = io_out(io, s[0], s[1], 4), again = io_out(io, s[0], s[1], 5);
+        forward(&io->x, y, a, b, d);
+        backward(&io->x, again, io_out(io, s[0], s[1], 6), io_out(io, s[0], s[1], 7), dy, a, b, d);
+        for (size_t r = 0; r < s[0] && s[1]; r++) {
+            ck_assert_mem_eq(mat_rows(again, r, 1).data, mat_rows(y, r, 1).data, s[1] * sizeof(float));
+        }
+        struct mat pa = io_out(io, s[0], s[1], 8), pb = io_out(io, s[0], s[1], 9), py = io_out(io, s[0], s[1], 10);
+        backward(&io->x, py, pa, pb, py, pa, pb, d);
+    }
+}
+
+static void geglu_case(struct io *io, const void *arg) {
+    gate_case(io, arg, geglu_forward, geglu_backward);
 }
 
 static void swiglu_case(struct io *io, const void *arg) {
-    const size_t *s = arg;
-    struct mat a = io_in(io, s[0], s[1], 1), b = io_in(io, s[0], s[1], 2), dy = io_in(io, s[0], s[1], 3);
-    scale(&io->x, a, 4); /* both saturated ends and the middle */
-    swiglu_forward(&io->x, io_out(io, s[0], s[1], 4), a, b);
-    swiglu_backward(&io->x, io_out(io, s[0], s[1], 5), io_out(io, s[0], s[1], 6), dy, a, b);
-    struct mat pa = io_out(io, s[0], s[1], 7), pb = io_out(io, s[0], s[1], 8);
-    swiglu_backward(&io->x, pa, pb, dy, pa, pb);
+    gate_case(io, arg, swiglu_forward, swiglu_backward);
 }
 
 static void simple_case(struct io *io, const void *arg) {
     const size_t *s = arg;
     struct mat a = io_in(io, s[0], s[1], 1), b = io_in(io, s[0], s[1], 2), y = io_out(io, s[0], s[1], 4);
-    add(&io->x, io_out(io, s[0], s[1], 3), a, b);
-    add(&io->x, y, y, b);
+    add(&io->x, io_out(io, s[0], s[1], 3), a, b, NO_DROPOUT);
+    add(&io->x, y, y, b, NO_DROPOUT);
     scale(&io->x, io_out(io, s[0], s[1], 5), 0.3F);
     fill(&io->x, io_out(io, s[0], s[1], 6), -2.5F);
     lerp(&io->x, io_out(io, s[0], s[1], 7), a, b, 0.25F);
@@ -77,9 +88,10 @@ static void simple_case(struct io *io, const void *arg) {
 
 static void dropout_case(struct io *io, const void *arg) {
     const size_t *s = arg;
-    struct dropout d = {.p = 0.3F, .seed = 5, .stream = 1ULL << 40 | 7};
-    dropout_apply(&io->x, io_out(io, s[0], s[1], 3), io_in(io, s[0], s[1], 1), d);
-    struct mat y = io_out(io, s[0], s[1], 4);
+    dropout_apply(&io->x, io_out(io, s[0], s[1], 3), io_in(io, s[0], s[1], 1), some);
+    struct mat y = io_out(io, s[0], s[1], 4), sum = io_out(io, s[0], s[1], 6);
+    add(&io->x, io_out(io, s[0], s[1], 7), io_in(io, s[0], s[1], 2), y, some);
+    add(&io->x, sum, y, sum, some);
     dropout_apply(&io->x, y, y, (struct dropout){.p = 0.9F, .seed = 1ULL << 63, .stream = 2});
     dropout_apply(&io->x, io_out(io, s[0], s[1], 5), io_in(io, s[0], s[1], 1), (struct dropout){.p = 0});
 }
@@ -110,52 +122,52 @@ struct slope {
     float rrms[16];
 };
 
-static double geglu_loss(void *arg) {
-    struct slope *s = arg;
-    geglu_forward(&s->io.x, s->y, s->in[0], s->in[1]);
-    return weighted_sum(s->y, s->weight);
-}
+static const struct {
+    gate_fn *forward;
+    gate_back_fn *backward;
+    struct dropout drop;
+} gates[] = {
+    {geglu_forward, geglu_backward, {.p = 0}},
+    {swiglu_forward, swiglu_backward, {.p = 0}},
+    {geglu_forward, geglu_backward, {.p = 0.3F, .seed = 1}},
+    {swiglu_forward, swiglu_backward, {.p = 0.3F, .seed = 1}},
+};
+enum { GATES = sizeof gates / sizeof *gates };
 
-START_TEST(geglu_backward_is_the_slope_of_forward) {
+struct gate_slope {
     struct slope s;
-    io_open(&s.io, kernels_choose(), 1, true);
-    struct mat a = s.in[0] = io_in(&s.io, 7, 19, 1), b = s.in[1] = io_in(&s.io, 7, 19, 2);
-    s.y = io_in(&s.io, 7, 19, 3), s.weight = io_in(&s.io, 7, 19, 4);
-    struct mat da = io_in(&s.io, 7, 19, 5), db = io_in(&s.io, 7, 19, 6);
-    geglu_backward(&s.io.x, da, db, s.weight, a, b);
-    check_slope(geglu_loss, &s, a, da, 1e-3, "da");
-    check_slope(geglu_loss, &s, b, db, 1e-3, "db");
-    io_close(&s.io);
-}
-END_TEST
+    int i;
+};
 
-static double swiglu_loss(void *arg) {
-    struct slope *s = arg;
-    swiglu_forward(&s->io.x, s->y, s->in[0], s->in[1]);
-    return weighted_sum(s->y, s->weight);
+static double gate_loss(void *arg) {
+    struct gate_slope *g = arg;
+    gates[g->i].forward(&g->s.io.x, g->s.y, g->s.in[0], g->s.in[1], gates[g->i].drop);
+    return weighted_sum(g->s.y, g->s.weight);
 }
 
-START_TEST(swiglu_backward_is_the_slope_of_forward) {
-    struct slope s;
-    io_open(&s.io, kernels_choose(), 1, true);
-    struct mat a = s.in[0] = io_in(&s.io, 7, 19, 1), b = s.in[1] = io_in(&s.io, 7, 19, 2);
-    s.y = io_in(&s.io, 7, 19, 3), s.weight = io_in(&s.io, 7, 19, 4);
-    struct mat da = io_in(&s.io, 7, 19, 5), db = io_in(&s.io, 7, 19, 6);
-    swiglu_backward(&s.io.x, da, db, s.weight, a, b);
-    check_slope(swiglu_loss, &s, a, da, 1e-3, "da");
-    check_slope(swiglu_loss, &s, b, db, 1e-3, "db");
-    io_close(&s.io);
+START_TEST(a_gates_backward_is_the_slope_of_its_forward) {
+    struct gate_slope g = {.i = _i};
+    struct slope *s = &g.s;
+    io_open(&s->io, kernels_choose(), 1, true);
+    struct mat a = s->in[0] = io_in(&s->io, 7, 19, 1), b = s->in[1] = io_in(&s->io, 7, 19, 2);
+    s->y = io_in(&s->io, 7, 19, 3), s->weight = io_in(&s->io, 7, 19, 4);
+    struct mat da = io_in(&s->io, 7, 19, 5), db = io_in(&s->io, 7, 19, 6), again = io_in(&s->io, 7, 19, 7);
+    gates[_i].backward(&s->io.x, again, da, db, s->weight, a, b, gates[_i].drop);
+    check_slope(gate_loss, &g, a, da, 1e-3, "da");
+    check_slope(gate_loss, &g, b, db, 1e-3, "db");
+    io_close(&s->io);
 }
 END_TEST
 
 START_TEST(geglu_is_right_at_the_ends) {
     struct io io;
     io_open(&io, kernels_choose(), 1, false);
-    float a[] = {-1e30F, -1e3F, -40, -10, -1e-20F, 0, 1e-20F, 10, 40, 1e3F, 1e10F}, one[11], y[11], da[11], db[11];
+    float a[] = {-1e30F, -1e3F, -40, -10, -1e-20F, 0, 1e-20F, 10, 40, 1e3F, 1e10F}, one[11], y[11], da[11], db[11], z[11];
     struct mat am = mat_of(a, DTYPE_F32, 1, 11), bm = mat_of(one, DTYPE_F32, 1, 11), ym = mat_of(y, DTYPE_F32, 1, 11);
     fill(&io.x, bm, 1);
-    geglu_forward(&io.x, ym, am, bm);
-    geglu_backward(&io.x, mat_of(da, DTYPE_F32, 1, 11), mat_of(db, DTYPE_F32, 1, 11), bm, am, bm);
+    geglu_forward(&io.x, ym, am, bm, NO_DROPOUT);
+    geglu_backward(&io.x, mat_of(z, DTYPE_F32, 1, 11), mat_of(da, DTYPE_F32, 1, 11), mat_of(db, DTYPE_F32, 1, 11), bm, am, bm,
+                   NO_DROPOUT);
     for (size_t i = 0; i < 11; i++) {
         double exact = a[i] < -30 ? 0
                        : a[i] > 30
@@ -352,7 +364,7 @@ START_TEST(other_types_are_refused_by_name_and_the_error_stays) {
     struct io io;
     io_open(&io, kernels_choose(), 1, false);
     struct mat a = io_in(&io, 2, 4, 1), half = arena_mat(&io.mem, DTYPE_F16, 2, 4, &io.err);
-    add(&io.x, a, a, half);
+    add(&io.x, a, a, half, NO_DROPOUT);
     ck_assert_int_eq(exec_status(&io.x), ERR_UNSUPPORTED);
     ck_assert_str_eq(io.err.text, "add: no implementation for F16 here, only for F32 and BF16");
     err_clear(&io.err);
@@ -372,7 +384,7 @@ START_TEST(shapes_that_do_not_fit_are_refused) {
     struct io io;
     io_open(&io, kernels_choose(), 1, false);
     struct mat a = io_in(&io, 2, 4, 1), b = io_in(&io, 4, 2, 1), v = io_in(&io, 1, 3, 1);
-    add(&io.x, a, a, b);
+    add(&io.x, a, a, b, NO_DROPOUT);
     ck_assert_int_eq(exec_status(&io.x), ERR_INVALID);
     err_clear(&io.err);
     gemm(&io.x, a, 0, a, 0, a, 1, 0);
@@ -389,6 +401,9 @@ START_TEST(shapes_that_do_not_fit_are_refused) {
     err_clear(&io.err);
     dropout_apply(&io.x, a, a, (struct dropout){.p = 1});
     ck_assert_int_eq(exec_status(&io.x), ERR_INVALID);
+    err_clear(&io.err);
+    geglu_forward(&io.x, a, a, a, (struct dropout){.p = -0.5F});
+    ck_assert_str_eq(io.err.text, "geglu_forward: the dropout rate must be at least 0 and below 1");
     io_close(&io);
 }
 END_TEST
@@ -431,8 +446,7 @@ int main(void) {
     TCase *t = tcase_create("rows and elements");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, elementwise_kernels_equal_the_reference);
-    tcase_add_test(t, geglu_backward_is_the_slope_of_forward);
-    tcase_add_test(t, swiglu_backward_is_the_slope_of_forward);
+    tcase_add_loop_test(t, a_gates_backward_is_the_slope_of_its_forward, 0, GATES);
     tcase_add_test(t, geglu_is_right_at_the_ends);
     tcase_add_test(t, lerp_at_the_ends_keeps_every_bit);
     tcase_add_test(t, exp_fast_is_within_one_and_a_half_ulp);

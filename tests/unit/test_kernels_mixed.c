@@ -46,18 +46,21 @@ static void each_mix(case_fn *fn, const unsigned *mixes, size_t n, const char *n
 static void elements_case(struct io *io, const void *arg) {
     const struct typed *t = arg;
     struct mat a = in(io, t, 0), b = in(io, t, 1);
-    add(&io->x, out(io, t, 2), a, b);
-    geglu_forward(&io->x, out(io, t, 2), a, b);
-    geglu_backward(&io->x, out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b);
-    swiglu_forward(&io->x, out(io, t, 2), a, b);
-    swiglu_backward(&io->x, out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b);
+    struct dropout drop = {.p = 0.3F, .seed = 4, .stream = 5};
+    for (int dropped = 0; dropped < 2; dropped++) {
+        struct dropout d = dropped ? drop : NO_DROPOUT;
+        add(&io->x, out(io, t, 2), a, b, d);
+        geglu_forward(&io->x, out(io, t, 2), a, b, d);
+        geglu_backward(&io->x, out(io, t, 1), out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b, d);
+        swiglu_forward(&io->x, out(io, t, 2), a, b, d);
+        swiglu_backward(&io->x, out(io, t, 1), out(io, t, 2), out(io, t, 3), in(io, t, 4), a, b, d);
+        dropout_apply(&io->x, out(io, t, 3), a, d);
+    }
     relu_forward(&io->x, out(io, t, 2), a);
     relu_backward(&io->x, out(io, t, 3), b, a);
-    dropout_apply(&io->x, out(io, t, 3), a, (struct dropout){.p = 0.3F, .seed = 4, .stream = 5});
-    dropout_apply(&io->x, out(io, t, 3), a, (struct dropout){.p = 0});
     lerp(&io->x, out(io, t, 2), a, b, 0.25F);
-    struct mat place = out(io, t, 3);
-    geglu_backward(&io->x, place, out(io, t, 2), in(io, t, 4), place, b);
+    struct mat place = out(io, t, 3), dy = out(io, t, 4);
+    geglu_backward(&io->x, dy, place, out(io, t, 2), dy, place, b, drop);
     scale(&io->x, place, 0.3F);
     fill(&io->x, out(io, t, 2), -2.3F);
 }
