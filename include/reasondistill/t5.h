@@ -88,8 +88,9 @@ typedef int (*rsd_tile_fn)(void *user, rsd_tile *tile);
  * RSD_ENOMEM. */
 RSD_API int rsd_t5_head(rsd_t5 *m, rsd_tile_fn fn, void *user);
 
-/* Gradients of all parameters are added to the gradient buffers, which the first rsd_t5_head after RSD_TRAIN makes (4 bytes a
- * parameter). RSD_ESTATE unless a head has run after a forward with RSD_TRAIN; RSD_EBUSY, RSD_ENOMEM: the gradients are then
+/* Gradients of all parameters are added to the gradient buffers, which the first forward with RSD_TRAIN makes (4 bytes a
+ * parameter). While gradients of the encoder are 0, the pass keeps activations of the decoder there: an optimizer's step between forward
+ * and backward ends the pass. RSD_ESTATE unless a head has run after a forward with RSD_TRAIN; RSD_EBUSY, RSD_ENOMEM: the gradients are then
  * undefined. */
 RSD_API int rsd_t5_backward(rsd_t5 *m);
 RSD_API int rsd_t5_zero_grad(rsd_t5 *m); /* sets all gradients to 0 */

@@ -3,19 +3,36 @@
  * into one only where the pieces fit them badly, since to join them is to touch all memory anew. */
 #include "tensor/mat.h"
 
+#include <assert.h>
+#include <stdint.h>
+
 struct arena_block {
     struct arena_block *next;
     size_t cap, n; /* bytes in `data`, and taken from it */
     unsigned char *data;
+    bool lent; /* not the arena's: this lies at its begin */
 };
 
-enum { ALIGN = 64, SMALLEST = 1 << 16 };
+enum { ALIGN = 64, SMALLEST = 1 << 16, HEADER = 64 /* of a lent block */ };
+static_assert(sizeof(struct arena_block) <= HEADER, "a block's header fits");
 
 void arena_init(struct arena *r, const struct allocator *a) {
     *r = (struct arena){.a = a};
 }
 
+/* Lent blocks go from the list that begins at *link. */
+static void drop_lent(struct arena_block **link) {
+    while (*link) {
+        if ((*link)->lent) {
+            *link = (*link)->next;
+        } else {
+            link = &(*link)->next;
+        }
+    }
+}
+
 void arena_free(struct arena *r) {
+    drop_lent(&r->first);
     for (struct arena_block *b = r->first, *next; b; b = next) {
         next = b->next;
         mem_free_aligned(r->a, b->data);
@@ -27,12 +44,13 @@ void arena_free(struct arena *r) {
 static size_t capacity(const struct arena *r) {
     size_t sum = 0;
     for (const struct arena_block *b = r->first; b; b = b->next) {
-        sum += b->cap;
+        sum += b->lent ? 0 : b->cap;
     }
     return sum;
 }
 
 void arena_reset(struct arena *r) {
+    drop_lent(&r->first);
     if (r->first && r->first->next && capacity(r) / 2 > r->peak) {
         arena_free(r); /* the next block is made as large as the peak: all pieces in one */
         return;
@@ -42,6 +60,24 @@ void arena_reset(struct arena *r) {
     if (r->first) {
         r->first->n = 0;
     }
+}
+
+/* b becomes the block behind the one that is being filled. */
+static void insert(struct arena *r, struct arena_block *b) {
+    struct arena_block **link = r->last ? &r->last->next : &r->first;
+    b->next = *link;
+    *link = b;
+}
+
+void arena_lend(struct arena *r, void *p, size_t bytes) {
+    size_t past = (size_t)((uintptr_t)p % ALIGN), skip = past ? ALIGN - past : 0;
+    if (bytes < skip + HEADER) {
+        return;
+    }
+    struct arena_block *b = (struct arena_block *)(void *)((unsigned char *)p + skip);
+    *b = (struct arena_block){.cap = bytes - skip - HEADER, .data = (unsigned char *)b + HEADER, .lent = true};
+    insert(r, b);
+    r->last = b;
 }
 
 static struct arena_block *add_block(struct arena *r, size_t need, struct err *e) {
@@ -56,12 +92,7 @@ static struct arena_block *add_block(struct arena *r, size_t need, struct err *e
         return NULL;
     }
     *b = (struct arena_block){.cap = cap, .data = data};
-    if (r->last) {
-        b->next = r->last->next;
-        r->last->next = b;
-    } else {
-        r->first = b;
-    }
+    insert(r, b);
     return b;
 }
 
@@ -88,7 +119,7 @@ void *arena_take(struct arena *r, size_t n, size_t size, struct err *e) {
     }
     void *p = b->data + b->n;
     b->n += bytes;
-    r->used += bytes;
+    r->used += b->lent ? 0 : bytes;
     r->peak = r->used > r->peak ? r->used : r->peak;
     return p;
 }
@@ -109,6 +140,7 @@ struct arena_mark arena_mark(const struct arena *r) {
 }
 
 void arena_release(struct arena *r, struct arena_mark m) {
+    drop_lent(m.last ? &m.last->next : &r->first);
     r->last = m.last ? m.last : r->first; /* marked while empty: start again with the first block */
     r->used = m.used;
     if (r->last) {

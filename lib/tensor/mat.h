@@ -50,5 +50,8 @@ struct arena_mark {
 };
 struct arena_mark arena_mark(const struct arena *r);
 void arena_release(struct arena *r, struct arena_mark m);
+/* The next pieces lie in memory of the caller's, as long as they fit. It is his again when a mark from before is released, or the arena
+ * is reset or freed. */
+void arena_lend(struct arena *r, void *p, size_t bytes);
 
 #endif

@@ -38,6 +38,8 @@ void decoder_forward(const struct run *r, const struct t5_weights *w, struct sta
     const struct t5_stack *stack = &w->decoder;
     struct mat x = stack_begin(r, s, stack, w->shared, false, PLACE_DECODER_EMBEDDING);
     s->blocks_begin = arena_mark(r->acts);
+    if (s->room.data)
+        arena_lend(r->acts, s->room.data, s->room.cols * sizeof(float));
     for (size_t i = 0; i < stack->n && !exec_status(&r->x); i++)
         x = block_forward(r, stack, s, i, x, memory);
     stack_end(r, s, stack, x);

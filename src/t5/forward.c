@@ -51,6 +51,8 @@ static int forward(rsd_t5 *m, bool train, struct err *e) {
     m->drop_step = m->step;
     m->remade = m->recompute;
     struct run r = model_run(m, train, e);
+    if (m->w->lent_to == m)
+        m->w->lent_to = NULL;
     arena_reset(&m->acts);
     m->enc = (struct stack_acts){
         .tokens = b->enc_offsets[b->n], .ids = b->enc_ids, .n_spans = b->n, .longest = longest(b->enc_offsets, b->n)};
@@ -59,8 +61,10 @@ static int forward(rsd_t5 *m, bool train, struct err *e) {
     m->dec.self = make_spans(&r, b->dec_offsets, b->dec_offsets, b->n);
     m->dec.cross = make_spans(&r, b->dec_offsets, b->enc_offsets, b->n);
     m->dec.ids = shifted(&r, b);
-    if (e->code)
+    if (e->code || (train && model_grads(m, e)))
         return e->code;
+    if (train)
+        m->dec.room = grads_lend(m);
     encoder_forward(&r, m->w, &m->enc);
     if (train)
         m->enc.dout = run_mat(&r, m->enc.tokens, m->w->config.d_model);
@@ -92,7 +96,8 @@ static void backward(rsd_t5 *m, const struct run *r, const struct listener *l) {
     if (m->w->head != m->w->shared)
         grads_done(r, l, m->w->layers - 1);
     decoder_backward(r, m->w, &m->dec, m->enc.out, m->enc.dout, l);
-    arena_release(r->acts, m->dec.blocks_begin); /* room for the encoder's backward pass */
+    arena_release(r->acts, m->dec.blocks_begin); /* room for the encoder's backward pass, and for its gradients */
+    m->w->lent_to = NULL;
     encoder_backward(r, m->w, &m->enc, l);
     grads_done(r, l, 0);
     m->state = T5_INFERRED; /* what backward needs is used up, logits can still be had */

@@ -3,6 +3,9 @@
  * limited resources") only what is being added to: the embedding, which both stacks and a tied head add to until the very end; a head
  * of its own, which is complete before the first block; and one block at a time, all in the same place.
  *
+ * All of them: memory that is not needed at the same time is the same memory. What the decoder's blocks keep is used up before the
+ * first gradient of the encoder is made, so it lies there, unless gradients are accumulated and stand there already.
+ *
  * A gradient that is zero is only noted as such: the product that adds to it first writes without reading. What nobody has added to is
  * filled when somebody looks. */
 #include "t5/model.h"
@@ -59,6 +62,25 @@ int model_grads(rsd_t5 *m, struct err *e) {
     return e->code;
 }
 
+struct mat grads_lend(rsd_t5 *m) {
+    struct t5_weights *w = m->w;
+    size_t first = w->layer_first[w->encoder.first_layer], end = w->layer_first[w->encoder.first_layer + w->encoder.n];
+    for (size_t i = first; i < end; i++)
+        if (w->fused || !w->fresh[i])
+            return (struct mat){0};
+    w->lent_to = m;
+    return mat_of(w->grads + w->info[first].offset, DTYPE_F32, 1, w->info[end].offset - w->info[first].offset);
+}
+
+void grads_take_back(struct t5_weights *w) {
+    rsd_t5 *m = w->lent_to;
+    w->lent_to = NULL;
+    if (!m)
+        return;
+    arena_release(&m->acts, m->dec.blocks_begin);
+    m->state = m->state == T5_IDLE ? T5_IDLE : T5_INFERRED;
+}
+
 void grads_settle(const struct exec *x, struct t5_weights *w, size_t first, size_t end) {
     for (size_t i = first; i < end; i++)
         if (w->fresh[i] && w->params[i].grad.data) {
@@ -74,6 +96,7 @@ int params_fuse(rsd_t5 *m, rsd_t5 **user, struct err *e) {
         return err_set(e, ERR_BUSY, "the model has a fused optimizer already: close it first");
     if (w->fused == on)
         return 0;
+    grads_take_back(w);
     mem_free_aligned(&w->alloc, w->grads);
     w->grads = NULL;
     w->n_grads = 0;

@@ -76,7 +76,8 @@ struct t5_weights {
      * room for one block at a time. NULL before they are needed. */
     float *grads;
     size_t n_grads;
-    bool *fresh; /* [n]: of each parameter */
+    bool *fresh;     /* [n]: of each parameter */
+    rsd_t5 *lent_to; /* whose pass has activations where gradients of the encoder will lie, or NULL */
     bool fused;
     uint64_t bytes;
 };
@@ -127,6 +128,7 @@ struct stack_acts {
     size_t bias_zero;
     struct block_acts *blocks;
     struct arena_mark blocks_begin; /* decoder: what its blocks keep lies behind */
+    struct mat room;                /* decoder: memory for that, free until its backward pass is over; or none */
     struct mat x;                   /* the residual stream behind the last block */
     float *rrms;
     struct mat out;  /* behind the final norm; BF16 while training in it */
@@ -169,6 +171,11 @@ rsd_t5 *model_new(rsd_ctx *ctx, struct t5_weights *w, struct err *e);
 struct run model_run(rsd_t5 *m, bool train, struct err *e);
 bool model_shared(const rsd_t5 *m);
 int model_grads(rsd_t5 *m, struct err *e); /* allocates them, zero, on the first call */
+/* Gradients of the encoder are zero, and not in memory, until the decoder's backward pass is over: one row of memory for what its
+ * blocks keep until then. Without memory if they are not zero, or fused. */
+struct mat grads_lend(rsd_t5 *m);
+/* Whoever needs that memory earlier ends the pass that borrowed it: no backward pass without another forward. */
+void grads_take_back(struct t5_weights *w);
 /* Gradients first .. end that nobody has added to become zero in memory, too. */
 void grads_settle(const struct exec *x, struct t5_weights *w, size_t first, size_t end);
 

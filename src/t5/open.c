@@ -119,6 +119,8 @@ void rsd_t5_close(rsd_t5 *m) {
     rsd_ctx *ctx = m->ctx;
     if (m->fused_by)
         *m->fused_by = NULL;
+    if (m->w->lent_to == m)
+        m->w->lent_to = NULL;
     arena_free(&m->acts);
     arena_free(&m->decoding);
     weights_release(m->w);

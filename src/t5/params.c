@@ -33,6 +33,7 @@ int params_grads(rsd_t5 *m, struct mat *all, struct err *e) {
     if (model_grads(m, e))
         return e->code;
     struct exec x = ctx_exec(m->ctx, e);
+    grads_take_back(m->w);
     grads_settle(&x, m->w, 0, m->w->n);
     *all = mat_of(m->w->grads, DTYPE_F32, 1, m->w->n_grads);
     return 0;

@@ -3,6 +3,7 @@
 #include "test_t5.h"
 
 #include "core/rng.h"
+#include "t5/model.h"
 
 #include <limits.h>
 #include <math.h>
@@ -418,6 +419,72 @@ START_TEST(steps_after_the_second_allocate_nothing) {
 }
 END_TEST
 
+/* Activations of the decoder lie where gradients of the encoder will, unless those are accumulated. */
+START_TEST(activations_and_gradients_share_memory_where_they_can) {
+    rsd_ctx *ctx = t5_ctx(2);
+    struct owned_batch o;
+    size_t n = 0, own[2];
+    float *grad[2];
+    owned_random(&o, SEQUENCES, lengths, VOCAB, 3);
+    for (int shared = 0; shared < 2; shared++) {
+        rsd_t5 *m = t5_make(ctx, tiny_gated, 7);
+        size_t first = m->w->layer_first[m->w->encoder.first_layer];
+        OK(ctx, rsd_t5_set_dropout(m, 0, 0, 0));
+        t5_step(ctx, m, &o.b, RSD_LOSS_CE, 1);
+        grad[shared] = read_grad(ctx, m, first, &n);
+        if (shared)
+            OK(ctx, rsd_t5_zero_grad(m));
+        m->acts.peak = 0;
+        t5_step(ctx, m, &o.b, RSD_LOSS_CE, 1);
+        own[shared] = m->acts.peak;
+        float *again = read_grad(ctx, m, first, &n);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_float_eq(again[i], shared ? grad[1][i] : 2 * grad[0][i]);
+        free(again);
+        rsd_t5_close(m);
+    }
+    ck_assert_uint_lt(own[1] + n * sizeof(float), own[0]);
+    ck_assert_mem_eq(grad[0], grad[1], n * sizeof(float));
+    free(grad[0]);
+    free(grad[1]);
+    owned_free(&o);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
+/* An optimizer that wants gradients in the middle of a pass gets them, and the pass ends. */
+START_TEST(a_step_between_forward_and_backward_ends_the_pass) {
+    rsd_ctx *ctx = t5_ctx(1);
+    struct owned_batch o;
+    rsd_optimizer *opt = NULL;
+    float logits[2][9 * VOCAB];
+    int zero = 0;
+    double norm = 1;
+    owned_random(&o, SEQUENCES, lengths, VOCAB, 3);
+    rsd_t5 *m = t5_make(ctx, tiny_gated, 7);
+    OK(ctx, rsd_optimizer_open(ctx, m, NULL, &opt));
+    for (int headed = 0; headed < 2; headed++) {
+        OK(ctx, rsd_t5_forward(m, &o.b, RSD_TRAIN));
+        OK(ctx, rsd_t5_logits(m, logits[0], 9 * VOCAB));
+        if (headed)
+            OK(ctx, rsd_t5_head(m, leave, &zero));
+        OK(ctx, rsd_t5_zero_grad(m));
+        OK(ctx, rsd_optimizer_step(opt, 0, &norm));
+        ck_assert_double_eq(norm, 0);
+        FAILS(ctx, RSD_ESTATE, "call rsd_t5_forward with RSD_TRAIN", rsd_t5_backward(m));
+        OK(ctx, rsd_t5_logits(m, logits[1], 9 * VOCAB));
+        ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
+        t5_step(ctx, m, &o.b, RSD_LOSS_CE, 1);
+        OK(ctx, rsd_optimizer_step(opt, 0, &norm));
+        ck_assert_double_gt(norm, 0);
+    }
+    rsd_optimizer_close(opt);
+    rsd_t5_close(m);
+    owned_free(&o);
+    rsd_ctx_close(ctx);
+}
+END_TEST
+
 static int take(void *user, size_t input, size_t sample, int32_t id, float logprob, int finish) {
     (void)user, (void)input, (void)sample, (void)id, (void)logprob, (void)finish;
     return 0;
@@ -477,6 +544,8 @@ TCase *t5_pass_case(void) {
     TCase *c = tcase_create("pass");
     tcase_add_loop_test(c, gradients_equal_finite_differences, 0, 4);
     tcase_add_loop_test(c, one_two_and_three_threads_give_the_same_bits, 0, 2);
+    tcase_add_test(c, activations_and_gradients_share_memory_where_they_can);
+    tcase_add_test(c, a_step_between_forward_and_backward_ends_the_pass);
     tcase_add_loop_test(c, a_sequence_does_not_see_its_neighbours, 0, 2);
     tcase_add_loop_test(c, gradients_add_up_over_micro_batches, 0, 2);
     tcase_add_test(c, backward_makes_the_masks_of_its_forward);

@@ -202,6 +202,54 @@ START_TEST(what_is_taken_after_a_mark_is_given_back_and_the_rest_stays) {
 }
 END_TEST
 
+START_TEST(lent_memory_is_taken_first_and_given_back_untouched_from_then_on) {
+    struct err e = {0};
+    struct fail_alloc f;
+    struct arena r;
+    unsigned char room[4096];
+    fail_alloc_init(&f, 0, false);
+    arena_init(&r, &f.a);
+    for (int round = 0; round < 4; round++) {
+        unsigned char *before = arena_take(&r, 100, 1, &e);
+        struct arena_mark m = arena_mark(&r);
+        memset(room, 1, sizeof room);
+        arena_lend(&r, room + 5, sizeof room - 10);
+        size_t used = r.used, asked = f.count;
+        for (size_t i = 0; i < 10; i++) {
+            unsigned char *p = arena_take(&r, 300, 1, &e);
+            ck_assert(p >= room + 5 && p + 300 <= room + sizeof room - 5);
+            ck_assert_uint_eq((uintptr_t)p % 64, 0);
+            memset(p, 2, 300);
+        }
+        ck_assert_uint_eq(r.used, used);
+        ck_assert_uint_eq(f.count, asked);
+        unsigned char *beyond = arena_take(&r, 2000, 1, &e);
+        ck_assert(beyond < room || beyond >= room + sizeof room);
+        for (size_t i = 0; i < 5; i++) {
+            ck_assert(room[i] == 1 && room[sizeof room - 1 - i] == 1);
+        }
+        if (round % 2) {
+            arena_release(&r, m);
+        } else {
+            arena_reset(&r);
+            ck_assert_ptr_eq(arena_take(&r, 100, 1, &e), before);
+        }
+        memset(room, 3, sizeof room); /* nobody reads it */
+        for (size_t i = 0; i < 20; i++) {
+            unsigned char *p = arena_take(&r, 3000, 1, &e);
+            ck_assert(p + 3000 <= room || p >= room + sizeof room);
+        }
+        arena_reset(&r);
+    }
+    arena_lend(&r, room, 63); /* too little to be of use */
+    unsigned char *p = arena_take(&r, 1, 1, &e);
+    ck_assert(p < room || p >= room + sizeof room);
+    arena_lend(&r, room, sizeof room);
+    arena_free(&r);
+    ck_assert_uint_eq(f.live, 0);
+}
+END_TEST
+
 START_TEST(an_arena_reports_what_does_not_fit) {
     struct err e = {0};
     struct arena r;
@@ -547,6 +595,7 @@ int main(void) {
     tcase_add_test(t, an_arena_asks_nothing_after_its_first_round);
     tcase_add_test(t, an_arena_keeps_its_blocks_for_rounds_of_other_sizes);
     tcase_add_test(t, what_is_taken_after_a_mark_is_given_back_and_the_rest_stays);
+    tcase_add_test(t, lent_memory_is_taken_first_and_given_back_untouched_from_then_on);
     tcase_add_test(t, an_arena_reports_what_does_not_fit);
     suite_add_tcase(s, t);
     TCase *f = tcase_create("safetensors");
