@@ -74,12 +74,12 @@ static size_t tiles(const struct gemm_job *j) {
  * that the threads end together, down to some ten microseconds each. */
 static void cut(struct gemm_job *j) {
     double work = (double)j->c.rows * (double)j->c.cols * (double)j->k;
-    size_t most_m = 512, most_n = 1024;
+    size_t most_m = 2048, most_n = 1024;
     for (;;) {
         j->tile_m = piece(j->c.rows, most_m, 16);
         j->tile_n = piece(j->c.cols, most_n, 16);
         size_t n = tiles(j);
-        if (n >= 12 || (n >= 4 && j->tile_m * j->tile_n <= 400 * 400) || work / (double)n < 2e6 ||
+        if (n >= 8 || (n >= 4 && j->tile_m * j->tile_n <= 400 * 400) || work / (double)n < 2e6 ||
             (j->tile_m <= 32 && j->tile_n <= 32)) {
             return;
         }
