@@ -210,7 +210,7 @@ START_TEST(lent_memory_is_taken_first_and_given_back_untouched_from_then_on) {
     fail_alloc_init(&f, 0, false);
     arena_init(&r, &f.a);
     for (int round = 0; round < 4; round++) {
-        unsigned char *before = arena_take(&r, 100, 1, &e);
+        ck_assert_ptr_nonnull(arena_take(&r, 100, 1, &e));
         struct arena_mark m = arena_mark(&r);
         memset(room, 1, sizeof room);
         arena_lend(&r, room + 5, sizeof room - 10);
@@ -232,7 +232,6 @@ START_TEST(lent_memory_is_taken_first_and_given_back_untouched_from_then_on) {
             arena_release(&r, m);
         } else {
             arena_reset(&r);
-            ck_assert_ptr_eq(arena_take(&r, 100, 1, &e), before);
         }
         memset(room, 3, sizeof room); /* nobody reads it */
         for (size_t i = 0; i < 20; i++) {
