@@ -78,7 +78,7 @@ typedef struct rsd_tile {
     size_t first_position, n_positions; /* rows are decoder positions first_position .. +n_positions of the batch */
 } rsd_tile;
 /* Reads the logits; after RSD_TRAIN it must overwrite every row with the gradient of the loss by the logits. Non-zero stops and
- * is handed back. */
+ * is handed back. It may read the model's parameters, but start no other pass over it and no optimizer's step. */
 typedef int (*rsd_tile_fn)(void *user, rsd_tile *tile);
 
 /* Computes logits tile by tile (whole sequences, in order) and hands each to fn; after a forward with RSD_TRAIN the gradients
@@ -89,9 +89,9 @@ typedef int (*rsd_tile_fn)(void *user, rsd_tile *tile);
 RSD_API int rsd_t5_head(rsd_t5 *m, rsd_tile_fn fn, void *user);
 
 /* Gradients of all parameters are added to the gradient buffers, which the first forward with RSD_TRAIN makes (4 bytes a
- * parameter). While gradients of the encoder are 0, the pass keeps activations of the decoder there: an optimizer's step between forward
- * and backward ends the pass. RSD_ESTATE unless a head has run after a forward with RSD_TRAIN; RSD_EBUSY, RSD_ENOMEM: the gradients are then
- * undefined. */
+ * parameter). While gradients of the encoder are 0, the pass keeps activations of the decoder there: an optimizer's step between
+ * forward and backward ends the pass, and backward is RSD_ESTATE. So it is unless a head has run after a forward with RSD_TRAIN;
+ * RSD_EBUSY, RSD_ENOMEM: the gradients are then undefined. */
 RSD_API int rsd_t5_backward(rsd_t5 *m);
 RSD_API int rsd_t5_zero_grad(rsd_t5 *m); /* sets all gradients to 0 */
 

@@ -22,7 +22,7 @@ struct elementwise {
     const void *arg;
     const struct rounding *rounding; /* of operand 0, or NULL: to nearest */
     const struct dropout *drop;      /* or NULL */
-    unsigned dropped;                /* bit k: it meets operand k, before it is read or written */
+    unsigned dropped;                /* bit k: it meets operand k, which is read or written, not both */
 };
 
 /* What is kept of n elements, times `up`; bit `first` of kept is that of in[0]. */
@@ -40,7 +40,7 @@ static void keep_some(float *y, const float *in, size_t n, const uint16_t *kept,
 }
 
 /* The bits of mask elements first .. first + n, DROPPED_CHUNK at most. They take long enough to make for the processor to lose sight
- * of what is read next, so it is fetched meanwhile: one chunk ahead, and a short one, which is in the first-level cache yet when its
+ * of what is read next, so it is fetched meanwhile: one chunk ahead, and a short one, which is still in the first-level cache when its
  * turn comes. */
 static void mask_chunk(uint16_t *kept, const struct elementwise *e, size_t r, size_t c, size_t n, uint64_t first) {
     for (size_t i = 0; i < n + first % MASK_GROUP; i += MASK_GROUP) {

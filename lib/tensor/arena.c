@@ -10,7 +10,7 @@ struct arena_block {
     struct arena_block *next;
     size_t cap, n; /* bytes in `data`, and taken from it */
     unsigned char *data;
-    bool lent; /* not the arena's: this lies at its begin */
+    bool lent; /* the memory is not the arena's, and this header lies at its begin */
 };
 
 enum { ALIGN = 64, SMALLEST = 1 << 16, HEADER = 64 /* of a lent block */ };
